@@ -28,7 +28,7 @@ def get_available_memory() -> int | None:
 
 
 def require_memory(required_bytes: float, description: str, remedy: str, *, available_bytes: int | None = None) -> None:
-    """Refuse work that does not fit into the available memory.
+    """Refuse work that does not fit into the available memory; work of up to `MIN_CHECKED_BYTES` is not checked.
 
     Parameters
     ----------
@@ -88,14 +88,15 @@ def _read_cgroup_free_bytes() -> list[int]:
 def _read_free_bytes(group: Path, limit_name: str, usage_name: str) -> list[int]:
     """Return the free memory of a control group in bytes, as a list of one number; an empty list without a limit.
 
-    The free memory is the limit minus the usage, which are read from the named files. Cached files count as free,
-    because the kernel can reclaim their memory.
+    The free memory is the limit minus the usage, which are read from the named files. Inactive cached files count as
+    free, because the kernel can reclaim their memory. In version 1 of control groups, a group without a limit has a
+    very large one.
     """
     try:
         free_bytes = int((group / limit_name).read_text()) - int((group / usage_name).read_text())
         statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):  # the group is not visible in a container, or its limit is "max", which is no limit
         return []
-    # The name of this statistic depends on the version of control groups.
-    cached_bytes = int(statistics.get("inactive_file", statistics.get("total_inactive_file", 0)))
+    # Version 1 has both statistics, of which only the total includes child groups, as the usage does.
+    cached_bytes = int(statistics.get("total_inactive_file", statistics.get("inactive_file", 0)))
     return [max(0, free_bytes + cached_bytes)]

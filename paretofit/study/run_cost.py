@@ -78,7 +78,7 @@ def estimate_run_cost(prepared: PreparedStudy, *, jobs: int = 1) -> RunCost:
     """
     costs = [_estimate_basis_cost(prepared, jobs)]
     for study in derive_studies(prepared.study).values():
-        grid = replace(prepared.grid, twojmax=study.twojmax, mixtures=[])
+        grid = replace(prepared.grid, twojmax=study.twojmax)
         costs.append(_estimate_basis_cost(replace(prepared, study=study, grid=grid), jobs))
     stage_seconds = {name: sum(cost.stage_seconds[name] for cost in costs) for name in costs[0].stage_seconds}
     n_fits, disk_bytes = sum(cost.n_fits for cost in costs), sum(cost.disk_bytes for cost in costs)
@@ -140,9 +140,10 @@ def _count_confidence_flops(prepared: PreparedStudy, n_rows: np.ndarray, n_colum
 
 
 def _count_draw_flops(prepared: PreparedStudy, n_rows: np.ndarray, n_columns: list[int], n_draws: int) -> float:
-    """Count the operations of the fits of `n_draws` draws; every configuration of a subset has the mean number of rows.
+    """Count the operations of the fits of `n_draws` draws.
 
-    `n_rows` and `n_columns` are those of `_count_fit_flops`. The whole training set is the same in all draws.
+    `n_rows` and `n_columns` are those of `_count_fit_flops`. Every configuration of a subset is assumed to have the
+    mean number of rows. The whole training set is the same in all draws, and is therefore counted once.
     """
     grid, train = prepared.grid, prepared.split.train
     rows_per_configuration = float(n_rows[train].mean())
