@@ -260,7 +260,9 @@ def _check_no_fit_options(*values: object) -> None:
 def _check_no_dynamics_options(*values: object) -> None:
     """Raise `InputError` if an option of the dynamics has a value, because there are none without --front."""
     if any(value is not None for value in values):
-        raise InputError("--structure and --md-time are for the dynamics of --front; add --front, or drop them")
+        raise InputError(
+            "--structure and --md-time are for the dynamics of --front; add --front, or omit these options"
+        )
 
 
 def _export_front(

@@ -28,7 +28,8 @@ GroupByOption = Annotated[
     str, Option(help="Columns that identify a setting; rows of a table with equal values are repetitions of it.")
 ]
 PoolOption = Annotated[
-    bool, Option("--pool", help="Rows of different tables with equal --group-by are repetitions of one setting, too.")
+    bool,
+    Option("--pool", help="Rows of different tables with equal --group-by values are repetitions of one setting, too."),
 ]
 FrontFileOption = Annotated[
     Path | None, Option("--out", "-o", help="CSV file to write the front to.", show_default="standard output")
@@ -39,7 +40,7 @@ PublishedOption = Annotated[
 ]
 SummariseOption = Annotated[
     str,
-    Option(help="Columns: also print hypervolume, knee point, and the composition of the front by their values."),
+    Option(help="Columns by whose values the front is summarised; also prints its hypervolume and knee point."),
 ]
 
 

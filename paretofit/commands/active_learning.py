@@ -57,7 +57,7 @@ class LearnResult:
     folder : Path
         Run folder.
     potential : Path
-        Folder of the last committee.
+        Folder of the last committee; it does not exist if no iteration has trained one.
     iterations : DataFrame
         Table of ``iterations.csv``.
     stop_reason : str
@@ -67,7 +67,8 @@ class LearnResult:
     answers : dict of str to str
         Questions and answers at the top of the report; empty if no iteration has trained a committee.
     errors_by_kind : DataFrame
-        Errors of the last committee on configurations outside its training set, by kind: meV/atom, meV/Å, GPa.
+        Errors of the last committee on configurations outside its training set; see
+        `paretofit.learning.tabulate_errors_by_kind`. Empty if no iteration has trained a committee.
     """
 
     folder: Path
@@ -95,7 +96,7 @@ class LearnResult:
 
     @property
     def text(self) -> str:
-        """Table of the iterations, reason for the end, and paths, as plain text."""
+        """Table of the iterations, reason for the end, paths, progress and next step, as plain text."""
         error_names = {f"first_test_{name}_weighted": name for name in learning.PROPERTIES}  # by column
         columns = [
             "iteration",
@@ -171,7 +172,8 @@ def learn(
     Raises
     ------
     InputError
-        If the study or a file of the run folder cannot be used; the study is checked before anything is computed.
+        If the study, the stage or a file of the run folder cannot be used; the study is checked before anything is
+        computed.
     """
     settings = study if isinstance(study, learning.LearnStudy) else load_learn_study(study)
     if stage is not None:
@@ -273,7 +275,8 @@ def _create_model(
         elements_with_value = set(values_by_element) if isinstance(values_by_element, dict) else set()
         if absent_elements := sorted(elements_with_value - set(elements)):
             raise InputError(
-                f"'learning.model.{key}' has {absent_elements[0]}; the structures have {', '.join(elements)}"
+                f"'learning.model.{key}' has {absent_elements[0]}; the structures have {', '.join(elements)}, so "
+                f"remove {absent_elements[0]}"
             )
     if isinstance(settings, MaceSettings):
         check_foundation(settings, elements)
@@ -288,8 +291,14 @@ def tabulate_iterations(folder: learning.LearnFolder) -> pd.DataFrame:
     errors with each configuration weighted as in the training. ``*_members`` and ``*_spread`` are the mean and standard
     deviation of the errors of the individual members. All errors are in meV/atom, meV/Å or GPa. ``*_labels`` is the
     number of configurations with a label. ``slope_*`` is the slope of the calibration, and ``points_*`` the number of
-    configurations to which it is fitted. For the frames labelled in this iteration, ``batch_ratio_*`` is the median
-    ratio of true to predicted errors, and ``batch_inside_*`` the fraction with an error below the 90 % bound.
+    configurations to which it is fitted; ``tpr_*`` and ``ppv_*`` are its true-positive rate and positive predictive
+    value at the ``threshold_*`` of the disagreement. For the frames labelled in this iteration, ``batch_ratio_*`` is
+    the median ratio of true to predicted errors, and ``batch_inside_*`` the fraction of errors below the 90 % bound.
+
+    ``n_*`` are the sizes of the sets, ``labels`` and ``failed`` the numbers of labels and of failures of the structures
+    of the iteration, and ``level`` is the level that was chosen for them. ``frames``, ``picoseconds`` and
+    ``ended_early`` (number of trajectories) describe the dynamics; ``selected`` and a column for each verdict are
+    numbers of frames; ``label_seconds`` and ``wall_seconds`` are in s; ``ended`` is the reason why the loop ended.
     """
     rows = []
     for k in folder.list_iterations():

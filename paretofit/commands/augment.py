@@ -242,7 +242,7 @@ def _create_force_function(
             compute_max_force(atoms)
         except InputError:
             raise
-        except Exception as error:
+        except Exception as error:  # an engine may raise anything
             raise InputError(
                 f"the engine of 'augmentation.filters.force_engine' cannot compute {name}: {type(error).__name__}: "
                 f"{error}; choose one that supports {', '.join(elements)}, or remove 'max_force'"

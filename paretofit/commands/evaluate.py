@@ -55,9 +55,9 @@ def evaluate_dataset(
     dataset : path-like
         A dataset (HDF5), or any file of structures that ASE reads.
     out : path-like, optional
-        Folder for ``evaluation.html``, ``evaluation.csv``, ``summary.csv``, ``evaluation.extxyz`` (standard deviations
-        and grades as arrays of atoms), figures and, if chemiscope is installed, ``structures.html``; by default nothing
-        is written.
+        Folder for ``evaluation.html``, the tables ``evaluation``, ``summary`` and, with tolerances, ``thresholds`` (CSV
+        and Markdown), ``evaluation.extxyz`` (standard deviations and grades as arrays of atoms), figures with their
+        tables and, if chemiscope is installed, ``structures.html``; by default nothing is written.
     level : str, optional
         Convergence level of the labels; by default the level to which the potential was fitted if the dataset has it,
         or else the last level. Only a dataset has levels.
@@ -117,12 +117,12 @@ def evaluate_dataset(
 def evaluate_md_speed(
     potential: Path | str, structure: Path | str | None = None, *, allow_pickle: bool = False
 ) -> MdSpeed:
-    """Measure the MD speed of a potential in LAMMPS, or of a member of a MACE committee in ASE, on one core.
+    """Measure the MD speed of a potential in LAMMPS on one core, or of a MACE network in ASE on one core or the GPU.
 
     Parameters
     ----------
     potential : path-like
-        Files of a SNAP potential, or folder of a MACE committee.
+        Files of a linear potential, or folder of a MACE committee, whose first network is measured.
     structure : path-like, optional
         File with the structure for the measurement, which is repeated to about 250 atoms; by default ASE's reference
         crystal of the first element.
@@ -136,12 +136,12 @@ def evaluate_md_speed(
     """
     if potentials.is_mace(Path(potential)):
         committee = potentials.MacePotential.read(potential, allow_pickle=allow_pickle)
-        return measure_network_speed(committee, _load_crystal(structure, committee.elements[0]))
+        return measure_network_speed(committee, _load_structure(structure, committee.elements[0]))
     files = potentials.find_potential_files(Path(potential))
-    return measure_md_speed(files.commands, files.elements, _load_crystal(structure, files.elements[0]))
+    return measure_md_speed(files.commands, files.elements, _load_structure(structure, files.elements[0]))
 
 
-def _load_crystal(path: Path | str | None, symbol: str) -> Atoms:
+def _load_structure(path: Path | str | None, symbol: str) -> Atoms:
     """Read the first structure of a file, or without a path, build ASE's reference crystal of an element."""
     atoms = build_reference_crystal(symbol) if path is None else read_frames(Path(path), None).atoms[0]
     if atoms is None:

@@ -53,18 +53,19 @@ def build_view(table: pd.DataFrame, structures: Sequence[object], label_errors: 
     Returns
     -------
     StructureView or None
-        As `paretofit.report.page.select_view`.
+        As `paretofit.report.page.select_view`; None without errors, grades and leverages, or for fewer than three
+        configurations.
     """
     titles = COLUMN_TITLES | {name: title.replace(" (", " error (") for name, title in ERROR_TITLES.items()}
     shown_columns = ["id", "config_type", "n_atoms", "set", *(f"{name}_error" for name in potentials.KINDS)]
     shown_columns += [name for name in ("leverage", "extrapolation_grade") if name in table]
-    columns = table[shown_columns].rename(columns=titles)
+    shown_table = table[shown_columns].rename(columns=titles)
     if len(label_errors):
         aligned_errors = label_errors.reindex(table["id"])
-        columns["label error, energy (meV/atom)"] = aligned_errors["energy_error"].to_numpy()
-        columns["label error, force (meV/Å)"] = aligned_errors["force_rmsd"].to_numpy()
-    columns["energy error (meV/atom)"] = columns["energy error (meV/atom)"].abs()
-    return select_view("Structures of the evaluation", structures, columns, RANKED)  # type: ignore[arg-type]
+        shown_table["label error, energy (meV/atom)"] = aligned_errors["energy_error"].to_numpy()
+        shown_table["label error, force (meV/Å)"] = aligned_errors["force_rmsd"].to_numpy()
+    shown_table["energy error (meV/atom)"] = shown_table["energy error (meV/atom)"].abs()
+    return select_view("Structures of the evaluation", structures, shown_table, RANKED)  # type: ignore[arg-type]
 
 
 def write_evaluation_page(evaluation: Evaluation, folder: Path, report_figures: Sequence[ReportFigure]) -> None:
@@ -105,7 +106,10 @@ def _list_facts(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
 
 
 def _describe_confidence(evaluation: Evaluation, *, has_errors: bool) -> str:
-    """Describe the intervals of the errors, and how often the intervals of the predictions contain the labels."""
+    """Describe the intervals of the errors, and how often the intervals of the predictions contain the labels.
+
+    The labels are those of new configurations or, if there are none, of the held-out set.
+    """
     text = "Ranges are 90 % intervals of a bootstrap over these configurations. " if has_errors else ""
     coverage_columns = [name for name in evaluation.summary if str(name).endswith("_inside")]
     unseen_rows = evaluation.summary[(evaluation.summary["set"] != "train") & evaluation.summary["verdict"].eq("")]

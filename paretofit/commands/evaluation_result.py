@@ -46,8 +46,8 @@ class Evaluation:
     folder : Path or None
         Folder of the page, tables and figures; None if nothing was written.
     view : StructureView or None
-        Map of the configurations with the largest errors; ``evaluation.view.show()`` shows it in a notebook. None if
-        there are too few configurations or no labels.
+        Map of the configurations with the largest errors, grades and leverages; ``evaluation.view.show()`` shows it in
+        a notebook. None if there are fewer than three configurations, or none of these numbers.
     """
 
     table: pd.DataFrame
@@ -132,7 +132,8 @@ def _format_prefix(*texts: str) -> str:
 def select_worst(table: pd.DataFrame, n: int) -> pd.DataFrame:
     """Select the `n` configurations with the largest errors of each quantity.
 
-    The column ``reason`` says, for each of these quantities, how large the error is relative to its median.
+    Each configuration occurs once. The column ``reason`` says for which quantities it was selected, and how large the
+    error of each is relative to the median.
     """
     reasons: dict[int, list[str]] = {}
     for quantity in potentials.KINDS:

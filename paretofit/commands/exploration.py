@@ -67,12 +67,13 @@ class Exploration:
         A row for each frame: ``trajectory``, ``start`` (file and number of the start structure), ``time_ps``,
         ``temperature_k``, ``pressure_kbar``, ``energy`` (eV/atom), ``volume`` (Å³); for a committee
         ``extrapolation_grade`` and for each quantity ``*_std``, ``*_interval`` and ``*_expected`` (meV/atom, meV/Å,
-        GPa); ``above``: names of the limits that the frame exceeds. Frames at times up to zero belong to the
-        equilibration.
+        GPa); ``above``: names of the limits that the frame exceeds, separated by spaces. Frames at times up to zero
+        belong to the equilibration.
     trajectories : DataFrame
-        A row for each trajectory: ``trajectory``, ``start``, target ``temperature_k`` and ``pressure_kbar``,
-        ``picoseconds``, ``frames``, highest ``grade``, largest ``energy_expected`` and ``force_expected``, and
-        ``ended`` (why the trajectory is incomplete; empty if it is complete).
+        A row for each trajectory: ``trajectory``, ``start``, target ``temperature_k`` and ``pressure_kbar`` (NaN for
+        molecules), time of the last frame (``picoseconds``), number of ``frames``, highest ``grade``, largest
+        ``energy_expected`` (meV/atom) and ``force_expected`` (meV/Å), and ``ended`` (why the trajectory is incomplete;
+        empty if it is complete).
     limits : dict of str to float
         Limits above which frames are saved: the "grade", and the expected errors "energy" (meV/atom), "force" (meV/Å)
         and "stress" (GPa).
@@ -169,7 +170,7 @@ def explore_dynamics(
         and zero pressure. By default, ``trajectories`` is the number of start structures. The keys ``driver`` and
         ``start_structures`` have no effect: the mean of a committee drives the dynamics.
     save_grade : float
-        Extrapolation grade above which a frame is saved.
+        Extrapolation grade above which a frame is saved; at most ``stop_grade``.
     save_errors, stop_errors : mapping of str to float, optional
         Expected errors above which a frame is saved, and above which a trajectory is stopped: "energy" (meV/atom),
         "force" (meV/Å), "stress" (GPa).
@@ -185,8 +186,8 @@ def explore_dynamics(
     Raises
     ------
     InputError
-        If a file cannot be used, a structure has an element that the potential lacks, an output exists, or a limit
-        requires a calibrated committee.
+        If a file or setting cannot be used, a structure has an element that the potential lacks, an output exists, or a
+        limit is not possible or requires a calibrated committee.
     """
     folder, settings = Path(out), _validate_settings(settings)
     outputs = [*(folder / f"{name}.csv" for name in TABLES), folder / FRAMES_FILE, folder / EXTRAPOLATING_FILE]
@@ -311,12 +312,16 @@ def _load_trajectory(folder: Path, record: Mapping[str, Any], names: Sequence[st
 def _tabulate_frames(
     records: Sequence[Mapping[str, Any]], names: Sequence[str], limits: Mapping[str, float]
 ) -> pd.DataFrame:
-    """Tabulate the frames of all trajectories; the column ``above`` names the limits that a frame exceeds."""
+    """Tabulate the frames of all trajectories; the column ``above`` names the limits that a frame exceeds.
+
+    A grade or expected error that is missing or NaN exceeds no limit.
+    """
     rows = [
         {"trajectory": record["number"], "start": names[record["started_from"]], **row}
         for record in records
         for row in record.get("rows", [])
     ]
+    # without frames, there are no rows from which pandas could take the columns
     table = pd.DataFrame(rows, columns=None if rows else ["trajectory", "start", "time_ps"])
     limited_columns = {name: "extrapolation_grade" if name == "grade" else f"{name}_expected" for name in limits}
     exceeded_limits = [

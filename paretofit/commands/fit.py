@@ -1,7 +1,7 @@
 """`paretofit fit DATASET`: fit a model, or a committee, to a dataset or a study.
 
-Without a committee, all configurations are fitted, and leave-one-out errors choose the model and measure its quality.
-A committee needs held-out configurations for its calibration.
+By default, a single model is fitted to all configurations of a dataset, and leave-one-out errors choose the model and
+measure its quality. A committee needs held-out configurations for its calibration.
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,8 +37,10 @@ class DatasetFit(FittedPotential):
     n_train, n_held_out : int
         Numbers of configurations in the training and the held-out set, at any level.
     errors : dict of str to float
-        Root mean square errors by set and kind, such as "train energy": meV/atom, meV/Å, and GPa where stresses are
-        labelled; also "leave-one-out energy" and "leave-one-out force" if these errors were determined.
+        Root mean square errors by set (train, held out) and kind, such as "train energy": meV/atom, meV/Å and GPa; NaN
+        for an empty set. Stress errors are those of at most `MAX_STRESS_STRUCTURES` structures of each set that are
+        periodic in 3D, if these have stress labels. Also "leave-one-out energy" and "leave-one-out force" if these
+        errors were determined.
     """
 
     n_train: int
@@ -81,8 +83,7 @@ def fit_dataset(
         Folder to write to.
     level : str, optional
         Convergence level of the labels. By default: for a study with exactly one mixture, all labels at the levels of
-        the mixture; for any other study, its last level; for a dataset, the last level with at least half as many
-        labels as the most complete level.
+        the mixture; for any other study, its last level; for a dataset, the last of the levels that `init` proposes.
     family : {"snap", "pod"}, optional
         Descriptors; by default those of the study, or SNAP.
     twojmax, weight_ratio : int, float, optional
@@ -146,7 +147,7 @@ def fit_dataset(
     summary += [] if draw is None else [describe_draw(prepared, draw)]
     summary += _format_summary(sets, errors, choice)
     if choice.has_errors:
-        errors |= {"leave-one-out energy": choice.energy, "leave-one-out force": choice.force}
+        errors |= {"leave-one-out energy": choice.energy_error, "leave-one-out force": choice.force_error}
     n_held_out = len(prepared.split.test)
     return DatasetFit(potential, files, deviation, summary, len(train), n_held_out, errors, check_problem=problem)
 
@@ -154,7 +155,10 @@ def fit_dataset(
 def _choose_model(
     prepared: PreparedStudy, design: DesignMatrix, draw: MixtureDraw | None, *, with_ridge: bool, jobs: int
 ) -> ModelChoice:
-    """Choose 2Jmax, weights and penalty by leave-one-out errors; for a mixture, return the only ones of the study."""
+    """Choose 2Jmax, weights and penalty by leave-one-out errors.
+
+    For a mixture, which has no such errors, return the only 2Jmax and weights of the study, and no penalty.
+    """
     if draw is None:
         return choose_model(prepared, design, with_ridge=with_ridge, jobs=jobs)
     return ModelChoice(prepared.study.twojmax[0], prepared.study.weights[0])
@@ -218,7 +222,8 @@ def _compute_stress_errors(
 ) -> dict[str, float]:
     """Compute root mean square stress errors (GPa) by LAMMPS, on a sample of the structures of each set.
 
-    Only structures that are periodic in 3D and have a stress label are used; a set without any has no error.
+    `stresses`, ``(n, 6)`` in eV/Å³, are the labels of all configurations, NaN if missing. Only structures that are
+    periodic in 3D and have a stress label are used; a set without any has no error.
     """
     factor, _ = potentials.DISPLAY_UNITS[RowKind.STRESS]
     errors = {}
@@ -253,7 +258,7 @@ def _format_summary(sets: Mapping[str, np.ndarray], errors: dict[str, float], ch
             )
     if choice.has_errors:
         lines.append(
-            f"leave-one-out: rmse {choice.energy:.4g} meV/atom and {choice.force:.4g} meV/Å on the training set, "
-            "with whole groups excluded"
+            f"leave-one-out: rmse {choice.energy_error:.4g} meV/atom and {choice.force_error:.4g} meV/Å on the "
+            "training set, with whole groups excluded"
         )
     return lines

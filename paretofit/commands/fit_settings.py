@@ -28,7 +28,7 @@ COMMITTEE_HELD_OUT_FRACTION = 0.2  # default fraction for a dataset; a study def
 
 @dataclass(frozen=True)
 class FitOptions:
-    """Options of `fit_dataset` that change the settings; None leaves the choice to the study or to the dataset."""
+    """Parameters of `fit_dataset` that change the settings; None leaves the choice to the study or to the dataset."""
 
     level: str | None = None
     family: str | None = None
@@ -73,15 +73,15 @@ def build_fit_study(
     InputError
         If the source, the level or an option cannot be used.
     """
-    values, dataset_levels, reasons = _read_values(source, COMMITTEE_HELD_OUT_FRACTION if is_committee else 0.0)
-    mixture = _find_single_mixture(values.get("mixtures", [])) if options.level is None else None
-    level = options.level if options.level is not None else values["levels"][-1]
+    defaults, dataset_levels, reasons = _read_defaults(source, COMMITTEE_HELD_OUT_FRACTION if is_committee else 0.0)
+    mixture = _find_single_mixture(defaults.get("mixtures", [])) if options.level is None else None
+    level = options.level if options.level is not None else defaults["levels"][-1]
     levels = [level] if mixture is None else mixture.list_levels()
     _check_levels(source, levels, dataset_levels)
-    basis, twojmax, weights = dict(values["basis"]), values["twojmax"], values["weights"]
+    basis, twojmax, weights = dict(defaults["basis"]), defaults["twojmax"], defaults["weights"]
     if options.family not in {None, basis.get("family", "snap")}:
         basis, twojmax = _change_family(basis, twojmax, str(options.family))
-        reasons["2Jmax"] = "of about the MD cost of those for SNAP"
+        reasons["2Jmax"] = "about the same MD cost as the sizes for SNAP"
     if options.twojmax is not None:
         twojmax, reasons["2Jmax"] = [options.twojmax], "set by --twojmax"
     if options.weight_ratio is not None:
@@ -89,13 +89,13 @@ def build_fit_study(
     reasons |= _override_basis(basis, options)
     energies = options.reference_energies
     if energies is None:
-        energies = _assign_level(values.get("reference_energies", "auto"), values["levels"][-1])
+        energies = _assign_level(defaults.get("reference_energies", "auto"), defaults["levels"][-1])
     elif isinstance(energies, str):
         energies = parse_reference_energies(energies)
     settings = {
-        **values,
+        **defaults,
         "basis": {**basis, "twojmax": max([*twojmax, basis.get("twojmax", 0)])},
-        "split": _override_split(dict(values["split"]), options),
+        "split": _override_split(dict(defaults["split"]), options),
         "reference_energies": energies,
         "levels": levels,
         "twojmax": twojmax,
@@ -174,24 +174,24 @@ def _find_mixture_problem(study: Study, *, is_committee: bool) -> str:
 
 
 def _find_single_mixture(mixtures: Sequence[MixtureSettings]) -> MixtureSettings | None:
-    """Return the mixture if there is exactly one, with a single number of configurations at each level; else None."""
+    """Return the mixture if there is exactly one, with one size for each level and one energy weight; else None."""
     if len(mixtures) != 1 or len(mixtures[0].base_energy_weight) > 1:
         return None
     sizes = mixtures[0].base_sizes, mixtures[0].middle_sizes, mixtures[0].top_sizes
-    return None if any(len(values) > 1 for values in sizes) else mixtures[0]
+    return None if any(len(level_sizes) > 1 for level_sizes in sizes) else mixtures[0]
 
 
-def _read_values(source: Path, held_out_fraction: float) -> tuple[dict[str, Any], list[str], dict[str, str]]:
+def _read_defaults(source: Path, held_out_fraction: float) -> tuple[dict[str, Any], list[str], dict[str, str]]:
     """Read the settings of a study, or propose settings for a dataset.
 
     Also return the levels of the dataset, and the reasons for the candidates; see `build_fit_study`.
     """
     if is_study_path(source):
         study = load_study(source)
-        values = {key: getattr(study, key) for key in Study.model_fields}
+        settings = {key: getattr(study, key) for key in Study.model_fields}
         with Dataset(study.dataset) as dataset:
-            values["levels"] = study.levels or dataset.levels
-            return values, dataset.levels, dict.fromkeys(("2Jmax", "cutoff", "w_E/w_F"), f"from {source.name}")
+            settings["levels"] = study.levels or dataset.levels
+            return settings, dataset.levels, dict.fromkeys(("2Jmax", "cutoff", "w_E/w_F"), f"from {source.name}")
     with Dataset(source) as dataset:
         proposal = infer_default_settings(dataset, held_out_fraction)
         reasons = {
@@ -203,9 +203,9 @@ def _read_values(source: Path, held_out_fraction: float) -> tuple[dict[str, Any]
 
 
 def _assign_level(setting: Any, reference_level: str) -> Any:
-    """Return the setting of reference energies with values without a level assigned to the study's reference level.
+    """Assign those values of a setting of reference energies that have no level to the study's reference level.
 
-    Otherwise, such values would be taken for those of the level that is fitted.
+    Otherwise, they would be taken for the values of the level that is fitted.
     """
     if isinstance(setting, str):
         return setting
@@ -234,25 +234,27 @@ def describe_settings(
     levels_text = "this level" if len(study.levels) == 1 else "any of these levels"
     excluded_ids = {f"without a label at {levels_text}": prepared.dropped_ids}
     excluded_ids["whose DFT did not converge"] = prepared.unconverged_ids
-    note = "".join(f"; {len(ids)} configurations {reason} are not used" for reason, ids in excluded_ids.items() if ids)
+    exclusions = [f"; {len(ids)} configurations {reason} are not used" for reason, ids in excluded_ids.items() if ids]
     model = f"{basis.title}, 2Jmax {choice.twojmax} ({basis.n_features} columns)"
-    lines = [f"{model}, w_E/w_F {ratio:g}, level {levels}{note}"]
+    lines = [f"{model}, w_E/w_F {ratio:g}, level {levels}{''.join(exclusions)}"]
     sizes, ratios = ", ".join(map(str, study.twojmax)), ", ".join(f"{a / b:g}" for a, b in study.weights)
-    texts = dict(reasons)
+    explanations = dict(reasons)
     if not choice.has_errors:
-        texts = {name: f"{text}; leave-one-out errors are not determined" for name, text in reasons.items()}
+        explanations = {name: f"{text}; leave-one-out errors are not determined" for name, text in reasons.items()}
     else:
         if len(study.twojmax) > 1:
-            texts["2Jmax"] = f"of {sizes} ({reasons['2Jmax']}), larger ones if they lower leave-one-out errors by 20 %"
+            explanations["2Jmax"] = (
+                f"of {sizes} ({reasons['2Jmax']}), larger ones if they lower leave-one-out errors by 20 %"
+            )
         if len(study.weights) > 1:
-            texts["w_E/w_F"] = f"smallest product of leave-one-out errors near {ratios} ({reasons['w_E/w_F']})"
-    lines.append(f"2Jmax {choice.twojmax}: {texts['2Jmax']}")
-    lines.append(f"w_E/w_F {ratio:g}: {texts['w_E/w_F']}")
+            explanations["w_E/w_F"] = f"smallest product of leave-one-out errors near {ratios} ({reasons['w_E/w_F']})"
+    lines.append(f"2Jmax {choice.twojmax}: {explanations['2Jmax']}")
+    lines.append(f"w_E/w_F {ratio:g}: {explanations['w_E/w_F']}")
     lines.append(f"cutoff {basis.cutoff:.4g} Å: {reasons['cutoff']}")
     references = prepared.reference_energies
     ids = [str(atoms.info["config_id"]) for atoms in references.isolated_atoms]
     note = f"; isolated atoms, not counted in errors: {list_first(ids, 5)}" if ids else ""
     lines.append(f"energies of free atoms: {references.describe(study.levels[-1])}{note}")
     if choice.ridge:
-        lines.append(f"ridge penalty {choice.ridge:g} of scaled coefficients: the same criterion")
+        lines.append(f"ridge penalty {choice.ridge:g} of scaled coefficients: smallest product of leave-one-out errors")
     return lines

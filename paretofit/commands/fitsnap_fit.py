@@ -102,8 +102,7 @@ def fit_fitsnap(
     if front and len(objectives) != 2:
         raise InputError(f"a front requires two objectives (energy,force); got {', '.join(objectives) or 'none'}")
     settings, folder = fitsnap.read_fitsnap_input(path), Path(out)
-    name = _get_potential_name(settings)
-    potentials.check_potential_name(name)
+    potentials.check_potential_name(name := _get_potential_name(settings))
     check_new_paths(_list_outputs(folder, settings), overwrite=overwrite)
     basis = _build_basis(settings)
     context, journal = RunContext(jobs, progress), folder / JOURNAL_FILE
@@ -118,12 +117,13 @@ def fit_fitsnap(
         table = folder / "weights_front.csv" if front else None
         optimum, unseen_ratio = fitsnap.search_weights(rows, n_constant, objectives, regulariser, seed, table)
         rows = fitsnap.replace_weights(rows, optimum.weights)
-    coefficients = _fit_rows(rows, settings)
-    record = _record_training(grouped_structures)
+    coefficients, record = _fit_rows(rows, settings), _record_training(grouped_structures)
     potential = potentials.LinearPotential(basis, coefficients, settings.reference, training_record=record)
     if committee is not None:
-        flagged = grouped_structures.structures, grouped_structures.is_training
-        potential = fitsnap.build_fitsnap_committee(potential, rows, settings, n_constant, committee, flagged, context)
+        structures_and_flags = grouped_structures.structures, grouped_structures.is_training
+        potential = fitsnap.build_fitsnap_committee(
+            potential, rows, settings, n_constant, committee, structures_and_flags, context
+        )
     if settings.ignored_keys:
         notes.append(f"keys without effect on the fit: {', '.join(settings.ignored_keys)}")
     files = potential.write(folder, name)
@@ -152,7 +152,7 @@ def _format_summary(metrics: pd.DataFrame, optimum: OptimisedWeights | None, uns
     table = table.drop(columns=["group", "weighting"])
     lines = [table.to_string(index=False, float_format=lambda value: f"{value:.6g}")]
     if optimum is not None:
-        initial_value, final_value = np.exp(optimum.objective)
+        initial_value, final_value = np.exp(optimum.objective)  # the objective is a logarithm
         lines.append(
             "weights: the geometric mean of the held-out errors in the objective is "
             f"{final_value / initial_value:.3f} of its initial value ({optimum.n_evaluations} fits), and "
@@ -200,6 +200,7 @@ def _fit_rows(rows: fitsnap.FitRows, settings: fitsnap.FitsnapInput) -> np.ndarr
         penalty = np.sqrt(settings.solver.alpha) * np.eye(X.shape[1])
         X, y = np.vstack([X, penalty]), np.concatenate([y, np.zeros(X.shape[1])])
         weight = np.concatenate([weight, np.ones(len(penalty))])
+        # any kind serves, because the weights are given
         kind = np.concatenate([kind, np.zeros(len(penalty), dtype=np.int8)])
     fit = fit_wls(X, y, kind, weights=weight)
     return np.concatenate([np.zeros(n_constant), fit.coefficients])

@@ -30,7 +30,7 @@ MIN_CELL_VOLUME = 1e-9  # Å³; with a smaller volume, there is no cell to rotat
 
 
 class GroupedStructures(NamedTuple):
-    """Structures in the order of their groups, with the group of each, and whether it is in the training set."""
+    """Structures in the order of their groups, with the group of each, and whether each is in the training set."""
 
     structures: list[Atoms]
     groups: list[Group]

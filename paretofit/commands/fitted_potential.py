@@ -101,7 +101,13 @@ class DesignFit:
         return require_descriptors(self.prepared.study.basis).resize(self.twojmax)
 
     def fit_single(self, ridge: float = 0.0) -> Fit:
-        """Fit a single model, with a ridge penalty of the scaled coefficients; a mixture is fitted without penalty."""
+        """Fit a single model, with a ridge penalty of the scaled coefficients; a mixture is fitted without penalty.
+
+        Raises
+        ------
+        InputError
+            If the rows of the training set do not fit into memory.
+        """
         design, (energy_weight, force_weight) = self.design, self.weights
         if self.mixture is not None:
             return fit_mixture_rows(design, self.mixture, design.count_columns_up_to(self.twojmax), self.weights)
@@ -136,7 +142,8 @@ class DesignFit:
     ) -> potentials.LinearPotential:
         """Fit a committee, with whole groups drawn for each member, and calibrate it on the test set, if any.
 
-        The mean of the members has the coefficients `centre`, ``(p,)``, by default those of the fit to all rows.
+        The mean of the members has the coefficients `centre`, ``(p,)``, by default those of the fit to all rows of the
+        training set.
         """
         dataset, split = self.prepared.dataset, self.prepared.split
         n_columns = self.design.count_columns_up_to(self.twojmax)

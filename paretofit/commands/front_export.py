@@ -66,9 +66,9 @@ class FrontExport:
         Table of ``index.csv``, a row for each potential in the order of the DFT cost: ``folder``; the columns of
         ``front.csv`` (setting, median errors in meV/atom and meV/Å, DFT cost in s, intervals where the run has them);
         ``repeat, fit_ref_energy, fit_ref_force`` of the exported fit; the MD cost ``md_us_per_atom_step``; of the MD
-        test ``md_survival_ps, md_requested_ps, md_drift`` (meV/atom/ps), ``md_temperature`` (K) and ``md_problem``
-        (empty if the simulation was stable); ``deviation`` of LAMMPS from the model and ``check_problem`` (empty if
-        they agree).
+        test ``md_survival_ps`` and ``md_requested_ps`` (of the part with a thermostat), ``md_drift`` (meV/atom/ps),
+        ``md_temperature`` (K) and ``md_problem`` (empty if the simulation was stable); ``deviation`` of LAMMPS from the
+        model and ``check_problem`` (empty if they agree).
     protocol : MdProtocol
         Temperature and duration of the MD tests.
     omitted_bases : sequence of str
@@ -153,7 +153,8 @@ def export_front(
     """Write every point of a run's front as a LAMMPS potential, and test each potential in a short MD simulation.
 
     A point of the front has the median errors over repetitions; the exported fit is the repetition with the median
-    product of energy and force error. An export that was stopped resumes if it is started again.
+    product of energy and force error (of an even number, the lower one). An export that was stopped resumes if it is
+    started again.
 
     Parameters
     ----------
@@ -174,8 +175,8 @@ def export_front(
     Raises
     ------
     InputError
-        If the run is not finished or has no front, no point can be written as a potential, there is no periodic
-        structure, the index exists, or `out` is a run folder.
+        If the run is not finished or has no front, no point can be written as a potential, no structure is periodic in
+        3D or `structure` cannot be used, the index exists, or `out` is a run folder.
     """
     folder = Path(out)
     if (folder / RESULTS_FILE).exists():
@@ -189,11 +190,12 @@ def export_front(
         fits = {name: stack.enter_context(open_run_fits(get_basis_folder(run, name))) for name in _list_bases(front)}
         prepared = next(iter(fits.values())).prepared
         if not len(prepared.split.test):
-            results = substitute_loo_errors(results, [])
+            results = substitute_loo_errors(results, [])  # the errors of the points are then leave-one-out errors
         points = _select_points(front, results, len(prepared.split.train))
         atoms = _choose_structure(prepared, structure)
         digest = _compute_digest(points, atoms, protocol)
         with JsonLines(folder / JOURNAL_FILE) as journal:
+            # `pop`, because the digest is not a column of the index
             records = {entry["folder"]: entry for entry in journal.entries if entry.pop("digest", None) == digest}
             tasks = _write_potentials(
                 fits, [point for point in points if point.name not in records], folder, atoms, protocol

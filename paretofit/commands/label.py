@@ -132,9 +132,14 @@ def label_study(
 
 
 def choose_label_jobs(study: LabelStudy | Path | str, cores: int) -> int:
-    """Choose the number of labels to compute at the same time on `cores` cores: one if labels run under MPI, or all."""
-    command = getattr(_load_settings(study).labelling.engine, "command", None) or ""
-    words = command.split()
+    """Choose the number of labels to compute at the same time on `cores` cores: 1 under MPI, otherwise `cores`.
+
+    Raises
+    ------
+    InputError
+        If the study cannot be read.
+    """
+    words = (getattr(_load_settings(study).labelling.engine, "command", None) or "").split()
     is_mpi_command = bool(words) and Path(words[0]).name in MPI_LAUNCHERS
     return 1 if is_mpi_command else cores
 
@@ -150,7 +155,7 @@ def collect_labels(study: LabelStudy | Path | str, *, out: Path | str | None = N
     Raises
     ------
     InputError
-        If no label is finished, and the dataset does not exist.
+        If the study cannot be used, or no label is finished and the dataset does not exist.
     """
     settings = _load_settings(study)
     folder = _get_folder(settings, out)
@@ -161,15 +166,11 @@ def collect_labels(study: LabelStudy | Path | str, *, out: Path | str | None = N
 
 
 def estimate_label_cost(
-    study: LabelStudy | Path | str,
-    *,
-    out: Path | str | None = None,
-    jobs: int = 1,
-    progress: bool = False,
+    study: LabelStudy | Path | str, *, out: Path | str | None = None, jobs: int = 1, progress: bool = False
 ) -> tuple[pd.DataFrame, CostModel]:
     """Estimate the cost of the missing labels.
 
-    Unless at least `MAX_PROBES` labels are finished, at most as many cheap labels are first computed and stored.
+    If fewer than `MAX_PROBES` labels are finished, up to `MAX_PROBES` cheap ones are first computed in the run folder.
 
     Parameters
     ----------
@@ -183,6 +184,11 @@ def estimate_label_cost(
         the ``mean_seconds`` and ``largest_seconds`` of a label.
     model : CostModel
         Cost model that was fitted to the finished labels.
+
+    Raises
+    ------
+    InputError
+        If the study, its structures or its engine cannot be used.
     """
     settings = _load_settings(study)
     folder = _get_folder(settings, out)
@@ -218,11 +224,7 @@ def _compute_probes(plan: LabelPlan, settings: LabelStudy, folder: Path, context
 
 
 def write_label_inputs(
-    study: LabelStudy | Path | str,
-    inputs_folder: Path | str,
-    *,
-    out: Path | str | None = None,
-    overwrite: bool = False,
+    study: LabelStudy | Path | str, inputs_folder: Path | str, *, out: Path | str | None = None, overwrite: bool = False
 ) -> str:
     """Write the engine's input files of all missing labels, for a computation outside of paretofit.
 
@@ -242,13 +244,12 @@ def write_label_inputs(
     Returns
     -------
     str
-        Message with the number of inputs, the files that the user must add to them, and the command that reads the
-        outputs.
+        Message with the number of inputs, the files that the user must add, and the command that reads the outputs.
 
     Raises
     ------
     InputError
-        If the engine does not use input files, a file cannot be written, or a folder exists and `overwrite` is false.
+        If the study cannot be used, its engine has no input files, or a folder exists or cannot be written.
     """
     settings = _load_settings(study)
     plan = _plan_missing_labels(settings, _get_folder(settings, out), require_engine=False)
@@ -279,18 +280,16 @@ def read_label_outputs(
 
     Parameters
     ----------
-    study : LabelStudy or path-like
+    study, out
         As in `label_study`.
     outputs_folder : path-like
-        Folder with a folder ``<level>/<configuration id>`` for each label. A label whose computation has not run
-        remains missing; one that failed or did not converge is recorded as failed, with the reason.
-    out : path-like, optional
-        Run folder, as in `label_study`.
+        Folder with a folder ``<level>/<configuration id>`` for each label. A label that was not computed remains
+        missing; one that failed or did not converge is recorded as failed, with the reason.
 
     Raises
     ------
     InputError
-        If the folder does not exist, or the engine does not write output files.
+        If the study cannot be used, the folder does not exist, or the engine does not write output files.
     """
     settings = _load_settings(study)
     engine = settings.labelling.engine
@@ -358,6 +357,7 @@ def _write_dataset(settings: LabelStudy, records: dict[str, Record], *, require_
     The dataset is read again, because another command may have changed it.
     """
     labelling, dataset = settings.labelling, settings.dataset
+    # retry_failed: a new record of a label that failed in the dataset replaces the failure
     plan = plan_labels(labelling, dataset, records.values(), retry_failed=True, require_engine=require_engine)
     planned_keys = {key for keys_by_id in plan.task_keys.values() for key in keys_by_id.values()}
     if not planned_keys.isdisjoint(plan.finished_records):

@@ -34,9 +34,11 @@ GROUP_KEYS = ("family", "trajectory")  # info keys that name the group of a stru
 def start_loop(
     settings: LearnStudy, folder: LearnFolder, context: RunContext, notify: Callable[[str], object] = str
 ) -> list[Atoms]:
-    """Write the candidates and the structures of the first iteration, unless they exist; return the candidates.
+    """Write the candidates, unless they exist, and the structures of the first iteration; return the candidates.
 
     The candidates come from augmentation and from files; with an initial potential, frames of its dynamics are added.
+    The structures of the first iteration are all candidates or, if there are more, ``learning.n_initial`` of them drawn
+    at random; they are not written again once they are labelled.
 
     Raises
     ------
@@ -91,6 +93,7 @@ def _collect_inputs(settings: LearnStudy) -> dict[str, Any]:
         "dataset": None if settings.dataset is None else hash_file(settings.dataset),
         "augmentation": augmentation and augmentation.model_dump(mode="json", exclude={"structures", "output"}),
         "augmentation.structures": [hash_file(path) for path in augmentation.structures] if augmentation else [],
+        # without folders of structures, whose files are not hashed
         "learning.structures": [hash_file(path) for path in learning.structures if path.is_file()],
         "learning.n_initial": learning.n_initial,
         "learning.initial_potential": hash_potential_files(learning.initial_potential),

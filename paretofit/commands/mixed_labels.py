@@ -33,7 +33,10 @@ def find_labelled(prepared: PreparedStudy, level: str, positions: Array) -> Arra
 
 
 def use_all_labels(prepared: PreparedStudy, settings: MixtureSettings) -> MixtureDraw:
-    """Build the mixture of all labels of the training set; at a level in ``labelling.subsets``, of those in the subset.
+    """Build the mixture of all labels that the training set has at the levels of the mixture.
+
+    At a level with a subset in ``labelling.subsets``, only the labels in this subset are used. The sizes in `settings`
+    have no effect, and of its energy weights only the first one is used.
 
     Raises
     ------
@@ -85,10 +88,28 @@ def move_subsets_to_training_set(prepared: PreparedStudy) -> PreparedStudy:
 def prepare_mixture(
     prepared: PreparedStudy, settings: MixtureSettings | None, held_out_fraction: float | None
 ) -> tuple[PreparedStudy, MixtureDraw | None]:
-    """Prepare the training set of a mixture; return the study with this training set, and the mixture.
+    """Prepare the fit to a mixture of levels.
 
-    The labelled subsets of the study are moved to the training set, unless the user has chosen a held-out fraction.
-    Without `settings`, there is no mixture: return the study unchanged, and None.
+    Parameters
+    ----------
+    prepared : PreparedStudy
+    settings : MixtureSettings or None
+        Settings of the mixture; None if the fit is to labels of a single level.
+    held_out_fraction : float or None
+        Held-out fraction that the user has chosen, if any.
+
+    Returns
+    -------
+    prepared : PreparedStudy
+        The study; for a mixture without a chosen held-out fraction, with all configurations in ``labelling.subsets``
+        moved to the training set.
+    draw : MixtureDraw or None
+        Training configurations at each level of the mixture; None without `settings`.
+
+    Raises
+    ------
+    InputError
+        If a subset has an unknown id, or the training set has no labels at one of the levels.
     """
     if settings is None:
         return prepared, None
@@ -110,10 +131,11 @@ def _select_subset(prepared: PreparedStudy, level: str, positions: Array) -> Arr
 
 
 def describe_draw(prepared: PreparedStudy, draw: MixtureDraw) -> str:
-    """Describe in a line the number of labels at each level, and the weight of energies below the top level."""
+    """Describe the number of labels at each level, and the weight of energies below the top level, as one line."""
     levels, weight = draw.mixture.levels, draw.mixture.energy_weight
     sizes = []
     for level, configurations in zip(levels, draw.configurations, strict=True):
+        # at least 0, because a level without a subset has no ids
         n_missing = max(len(_list_subset_ids(prepared, level)) - len(configurations), 0)
         note = f" ({n_missing} of its subset are without a label, or held out)" if n_missing else ""
         sizes.append(f"{len(configurations)} at level {level}{note}")

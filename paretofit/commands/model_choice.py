@@ -31,8 +31,8 @@ class ModelChoice:
         w_E and w_F.
     ridge : float
         Penalty of scaled coefficients.
-    energy, force : float
-        Leave-one-out errors on the training set, in which whole groups are excluded at once, meV/atom and meV/Å; NaN
+    energy_error, force_error : float
+        Leave-one-out errors on the training set, meV/atom and meV/Å, for which whole groups are excluded at once; NaN
         if they are not determined.
     table : DataFrame
         A row for each compared setting: ``twojmax, w_energy, w_force, ridge``, and the errors ``loo_energy`` (meV/atom)
@@ -42,21 +42,23 @@ class ModelChoice:
     twojmax: int
     weights: tuple[float, float]
     ridge: float = 0.0
-    energy: float = float("nan")
-    force: float = float("nan")
+    energy_error: float = float("nan")
+    force_error: float = float("nan")
     table: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def has_errors(self) -> bool:
         """Whether the leave-one-out errors were determined."""
-        return bool(np.isfinite(self.energy) and np.isfinite(self.force))
+        return bool(np.isfinite(self.energy_error) and np.isfinite(self.force_error))
 
 
 def choose_model(prepared: PreparedStudy, design: DesignMatrix, *, with_ridge: bool, jobs: int = 1) -> ModelChoice:
-    """Choose 2Jmax and weights from a study's grid by the smallest product of the leave-one-out errors.
+    """Choose 2Jmax, weights and, if required, a ridge penalty by the smallest product of the leave-one-out errors.
 
     In a product, equal relative improvements of the energy error and of the force error count equally. A larger 2Jmax
-    must lower the product sufficiently (`MAX_ERROR_RATIO`). The test set is not used.
+    must lower the product sufficiently (`MAX_ERROR_RATIO`). If the study has several weights, ratios w_E/w_F near the
+    best one are compared, too (`WEIGHT_REFINEMENT`). If no errors are determined, the choice is the setting in the
+    middle of those with the smallest 2Jmax. The test set is not used.
 
     Parameters
     ----------
@@ -65,7 +67,7 @@ def choose_model(prepared: PreparedStudy, design: DesignMatrix, *, with_ridge: b
     design : DesignMatrix
         Design matrix with labels.
     with_ridge : bool
-        Whether to choose a ridge penalty, too.
+        Whether to choose a ridge penalty among `RIDGE_CANDIDATES`; otherwise it is zero.
     jobs : int
         Number of threads.
     """

@@ -38,7 +38,8 @@ class Plan:
     by_level, by_twojmax : pandas.DataFrame
         Best setting for each level and for each 2Jmax within the same limits.
     measurements : pandas.DataFrame
-        Median errors of the recommended setting at the measured numbers of configurations next to its ``n_train``.
+        Median errors of the recommended setting at the measured numbers of configurations next to its ``n_train``; see
+        `paretofit.pareto.find_adjacent_measurements`.
     source : str
         Name of the run, table or pilot.
     n_settings : int
@@ -51,7 +52,8 @@ class Plan:
     has_further_splits : bool
         Whether the expected errors and their ranges are taken over several train/test splits.
     label_ids : mapping of str to list of int
-        If the choice is a mixture in a run: ids of the configurations in its first repetition, by level.
+        If the choice is a mixture in a run: ids of the configurations in its first repetition, by level; otherwise
+        empty.
     settings : mapping, optional
         Settings of the study of the run; None if the source is not a run.
     """
@@ -119,6 +121,7 @@ class Plan:
         """Format the recommended settings, the best settings by level and by 2Jmax, and the notes as HTML."""
         goal = CHEAPEST if self.limits.budget is None else format_duration(self.limits.budget)
         heading = f"{goal}, the best of {self.n_settings} settings in {self.source}"
+        # the columns of `_format_option_cells`: the five of the setting, the errors, and the cost
         header = ("", *SETTING_COLUMNS[:5], "expected meV/atom", "expected meV/Å", SETTING_COLUMNS[-1])
         options = {"recommended": self.choice, "for twice the budget": self.doubled_budget_choice}
         rows = [(name, *_format_option_cells(option)) for name, option in options.items() if option is not None]

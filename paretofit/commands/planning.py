@@ -20,8 +20,8 @@ from paretofit.properties import list_property_units
 from paretofit.report import format_levels, format_number
 
 SECONDS_BY_UNIT = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "days": 86400.0}
-# columns of results tables that are text, even if they look like numbers
-TEXT_COLUMNS = ("level", "sampling", "ridge", "solver", "basis")
+# columns of results tables that are names, even if these look like numbers
+NAME_COLUMNS = ("level", "sampling", "ridge", "solver", "basis")
 PILOT_NOTE = (
     "the plan is from a pilot: the errors are extrapolated from those of held-out configurations, and the ranges are "
     "their uncertainty. Label configurations in the order of 'paretofit select', then plan again with the new labels"
@@ -129,7 +129,7 @@ def parse_duration(text: float | str) -> float:
 
 
 def read_results(source: Path | str) -> pd.DataFrame:
-    """Read the results table of a run folder or of a CSV file.
+    """Read the results table of a run folder, with the fits of all bases of the run, or of a CSV file.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def read_results(source: Path | str) -> pd.DataFrame:
         study.check_bases(path)
         path = path / (study.BASES_FILE if (path / study.BASES_FILE).exists() else study.RESULTS_FILE)
     table = pareto.read_table(path)
-    return table.astype({name: str for name in TEXT_COLUMNS if name in table.columns})
+    return table.astype({name: str for name in NAME_COLUMNS if name in table.columns})
 
 
 def _parse_limits(
@@ -200,6 +200,11 @@ def list_label_ids(source: pd.DataFrame | study.Study | Path | str, choice: pd.S
     -------
     dict of str to list of int
         Empty if the source is not a run folder, or the setting is not a mixture.
+
+    Raises
+    ------
+    InputError
+        If the run cannot be read, or has no such mixture.
     """
     is_run = isinstance(source, str | Path) and Path(source).is_dir()
     if not is_run or not pareto.find_mixtures(choice.to_frame().T).item():
@@ -278,6 +283,6 @@ def _format_label_errors(results: pd.DataFrame) -> str:
     errors = [
         f"level {level} {format_number(row['label_energy'])} meV/atom and {format_number(row['label_force'])} meV/Å"
         for level, row in table.iterrows()
-        if row["label_force"] > 0
+        if row["label_force"] > 0  # zero at the reference level
     ]
     return f"RMSD of the pilot's labels against the reference: {'; '.join(errors)}"

@@ -47,11 +47,11 @@ def write_property_structures(
     Raises
     ------
     InputError
-        If all references are known, a structure cannot be used, or the file exists.
+        If the study cannot be read, no structure has to be labelled, a structure cannot be used, or the file exists.
     """
     settings = source if isinstance(source, study.Study) else study.load_study(source)
     if settings.property_labels is not None and not settings.property_labels.exists():
-        settings = settings.model_copy(update={"property_labels": None})  # it will be made from these structures
+        settings = settings.model_copy(update={"property_labels": None})  # will be created from these structures
     path = Path(out)
     check_new_paths([path], overwrite=overwrite)
     dataset = Dataset(settings.dataset)

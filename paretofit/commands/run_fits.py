@@ -98,7 +98,13 @@ class RunFits:
 
 @contextmanager
 def open_run_fits(folder: Path) -> Iterator[RunFits]:
-    """Open the dataset and the design matrix of a finished run for repeating its fits; close the dataset at the end."""
+    """Open the dataset and the design matrix of a finished run for repeating its fits; close the dataset at the end.
+
+    Raises
+    ------
+    InputError
+        If a file of the run cannot be read, or the study is not valid.
+    """
     study = load_study(folder / "study.yaml").model_copy(update={"dataset": folder / "dataset.h5"})
     prepared = prepare_study(study)
     with prepared.dataset:

@@ -40,8 +40,8 @@ class Selection:
         Extended XYZ file of the selected structures.
     table : pandas.DataFrame
         A row for each candidate: ``position``, ``config_id``, ``kind``, ``rank`` (from 1 in the order of selection;
-        empty if the candidate is not selected) and ``score`` (leverage, or the gain by a selected candidate, or 1 for
-        random selection).
+        empty if the candidate is not selected) and ``score``: the leverage; for d-optimal and farthest-point the gain
+        by a selected candidate, and NaN for the others; 1 for random.
     figures : list of Path
         Files of the map of the candidates.
     n_already_labelled : int
@@ -86,8 +86,8 @@ def select_structures(
         Selection by the leverage of the energy row, by the leverage of all rows of a configuration, by the determinant
         of the second moments of the energy rows, by distance in descriptor space, or at random.
     already_labelled : path-like, optional
-        Dataset or file of labelled structures. The selection takes them into account, but candidates with the same
-        geometry are excluded.
+        Dataset or file of labelled structures. Candidates with the same geometry are excluded; all methods except
+        random take the labelled structures into account.
     out : path-like
         Extended XYZ file to write; a table of scores is written next to it.
     basis : SnapBasis or PodBasis, optional
@@ -115,8 +115,8 @@ def select_structures(
     Raises
     ------
     InputError
-        If a file cannot be used, an output exists, `n` is larger than the number of candidates, or the method does not
-        exist.
+        If a file or an option cannot be used, an output exists, `n` is larger than the number of candidates, two atoms
+        of a candidate are too close, or the basis has too many features.
     """
     out = Path(out)
     _check_method(method, draw, energy_weight)
@@ -210,21 +210,24 @@ class _CandidatePool:
         )
 
     def select_greedily(
-        self, select: Callable[[Array, int, Array], tuple[Array, Array]], n: int
+        self, select_rows: Callable[[Array, int, Array], tuple[Array, Array]], n: int
     ) -> tuple[Array, Array]:
-        """Select candidates one by one by their energy rows, with a function of `paretofit.linear`.
+        """Select candidates one by one by their energy rows, with `select_rows`, a function of `paretofit.linear`.
 
         The score of a selected candidate is its gain; that of any other candidate is NaN.
         """
         structures, context = [*self.structures, *self.labelled_structures], self.context
         rows = compute_energy_rows(structures, self.basis, jobs=context.jobs, progress=context.progress)
-        selected_positions, gains = select(rows[: len(self.structures)], n, rows[len(self.structures) :])
+        selected_positions, gains = select_rows(rows[: len(self.structures)], n, rows[len(self.structures) :])
         scores = np.full(len(self.structures), np.nan)
         scores[selected_positions] = gains
         return selected_positions, scores
 
     def compute_leverage(self, energy_weight: float, method: str) -> Array:
-        """Compute the leverage of each candidate with respect to all candidates and labelled structures."""
+        """Compute the leverage of each candidate with respect to all candidates and labelled structures.
+
+        The leverage is that of the energy row or, by the method "block-leverage", that of all rows of a candidate.
+        """
         context = self.context
         with create_temporary_folder("select") as folder:
             path = Path(folder) / "structures.h5"
@@ -275,6 +278,11 @@ def read_structures(path: Path) -> tuple[list[Atoms], list[str]]:
     """Read the structures of a dataset or of any file that ASE reads; also return notes for the user.
 
     The ids of the structures, if they have any, are in their info as ``config_id``.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
     """
     if path.suffix in DATASET_SUFFIXES:
         with Dataset(path) as dataset:
@@ -291,7 +299,7 @@ def _build_default_basis(structures: Sequence[Atoms], twojmax: int) -> SnapBasis
 
 
 def _tabulate_scores(structures: Sequence[Atoms], selected_positions: Array, scores: Array) -> pd.DataFrame:
-    """Tabulate the ranks and scores of all candidates; see `Selection`."""
+    """Tabulate the ranks and scores of all candidates; see `Selection.table`."""
     rank = np.full(len(structures), np.nan)
     rank[selected_positions] = np.arange(1, len(selected_positions) + 1)
     return pd.DataFrame(

@@ -57,9 +57,9 @@ def validate_potential(
         apply to a structure (`paretofit.validation.list_applicable_properties`). For example, surfaces apply only to
         crystals.
     settings : ValidationSettings, optional
-        Sizes, prototypes, surfaces and interstitials.
+        Sizes of cells, durations, prototypes, surfaces, interstitials and reference energies.
     jobs : int
-        Number of processes that relax crystals and compute properties; results do not depend on it.
+        Number of processes that relax structures and compute properties; results do not depend on it.
     overwrite : bool
         Replace existing files.
     progress : bool

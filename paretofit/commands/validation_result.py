@@ -124,7 +124,7 @@ class ValidationResult:
 
 
 def write_validation(result: ValidationResult, settings: validation.ValidationSettings) -> None:
-    """Write the tables, figures and page of a validation to its folder; tables of an earlier validation are removed."""
+    """Write the tables, figures and pages of a validation to its folder; remove earlier tables that it lacks."""
     folder = result.folder
     for name in CURVES:
         path = folder / "tables" / f"{name}.csv"

@@ -129,8 +129,8 @@ def measure_all(plan: ValidationPlan, context: RunContext, relaxation_journal: P
         tables.
     """
     tasks, digest = plan.list_tasks(), plan.compute_digest()
-    crystals = _relax_structures(plan, tasks, context, relaxation_journal, digest)
-    measure = partial(_measure_property, plan, crystals)
+    relaxed_structures = _relax_structures(plan, tasks, context, relaxation_journal, digest)
+    measure = partial(_measure_property, plan, relaxed_structures)
     measurements = Measurements()
     results = map_with_journal(context, measure, tasks, "properties", journal, digest)
     for task, arrays in zip(tasks, results, strict=True):
@@ -156,24 +156,29 @@ def _relax_structure(plan: ValidationPlan, key: tuple[str, int]) -> list[Array]:
     """Relax a structure in a worker process; return the relaxed structure or the reason for a failure, as arrays."""
     structure, potential_index = key
     try:
-        relaxed_structure = validation.relax_crystal(plan.potentials[potential_index], plan.structures[structure])
+        potential = plan.potentials[potential_index]
+        relaxed_structure = validation.relax_to_standard_cell(potential, plan.structures[structure])
     except Exception as error:  # noqa: BLE001  (a calculator may raise anything; other properties are computed)
         return validation.pack_structure(f"the relaxation failed: {validation.describe_error(error)}")
     return validation.pack_structure(relaxed_structure)
 
 
 def _measure_property(
-    plan: ValidationPlan, crystals: Mapping[tuple[str, int], Atoms | str], task: PropertyTask
+    plan: ValidationPlan, relaxed_structures: Mapping[tuple[str, int], Atoms | str], task: PropertyTask
 ) -> list[Array]:
-    """Compute one property of one structure with one potential, in a worker process; return the result as arrays."""
+    """Compute one property of one structure with one potential, in a worker process; return the result as arrays.
+
+    `relaxed_structures` is the result of `_relax_structures`. If the relaxation failed, so does the property.
+    """
     structure = plan.structures[task.structure]
-    crystal = crystals.get((task.structure, task.potential_index), structure)
     if task.name in validation.PROPERTIES_WITHOUT_RELAXATION:
-        crystal = structure
-    if isinstance(crystal, str):
-        return validation.pack_result(validation.PropertyResult(failures=[crystal]))
+        relaxed_structure: Atoms | str = structure
+    else:
+        relaxed_structure = relaxed_structures[task.structure, task.potential_index]
+    if isinstance(relaxed_structure, str):
+        return validation.pack_result(validation.PropertyResult(failures=[relaxed_structure]))
     case = validation.ValidationCase(
-        plan.potentials, task.potential_index, task.structure, structure, crystal, plan.settings
+        plan.potentials, task.potential_index, task.structure, structure, relaxed_structure, plan.settings
     )
     return validation.pack_result(validation.measure_property(task.name, case))
 
@@ -186,7 +191,7 @@ def tabulate_values(measurements: Measurements, reference_table: pd.DataFrame) -
     measurements : Measurements
     reference_table : DataFrame
         Reference values in the column ``potential``, by property, structure and quantity. If the table is empty, the
-        second potential is the reference.
+        reference is the second potential, if any.
 
     Returns
     -------
@@ -208,7 +213,7 @@ def tabulate_values(measurements: Measurements, reference_table: pd.DataFrame) -
     ]
     # `reindex` gives a table without rows its columns.
     columns = [*KEY_COLUMNS, "potential", "reference", "problem"]
-    table = pd.DataFrame(cells).reindex(columns=range(7)).set_axis(columns, axis=1)
+    table = pd.DataFrame(cells).reindex(columns=range(len(columns))).set_axis(columns, axis=1)
     if not reference_table.empty:
         reference_values = reference_table.drop_duplicates(KEY_COLUMNS[:3]).set_index(KEY_COLUMNS[:3])["potential"]
         table["reference"] = reference_values.reindex(pd.MultiIndex.from_frame(table[KEY_COLUMNS[:3]])).to_numpy()

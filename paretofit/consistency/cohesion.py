@@ -35,10 +35,10 @@ MAX_MEASURED_STRUCTURES = 20  # number of the most strongly bound structures tha
 
 
 def find_wrong_cohesion(dataset: Dataset, labels: Labels) -> Iterator[str]:
-    """Yield a warning if the cohesive energy of the most strongly bound solid contradicts those of its elements.
+    """Yield a warning if the cohesive energy of the most strongly bound solid contradicts the tabulated energies.
 
-    Nothing is yielded without a labelled isolated atom of each element of a solid, or for elements without a tabulated
-    energy.
+    A solid is periodic in three directions, with nearest neighbours at the distance of bonds. Nothing is yielded
+    without a labelled isolated atom (no neighbour within 7 Å) and a tabulated energy of each of its elements.
 
     Parameters
     ----------

@@ -88,8 +88,8 @@ def _find_problems(
 ) -> Iterator[str]:
     """Yield the first problem of a level: zero forces, a wrong order, unpredictable forces, or a wrong unit or sign.
 
-    If there is none of these, yield swapped labels and outliers. `labels` are those of all configurations of the level,
-    `positions` are those of the configurations in the fit.
+    If there is none of these, yield swapped labels and outliers. If all forces vanish by symmetry, nothing is checked.
+    `labels` are those of all configurations of the level, `positions` are those of the configurations in the fit.
     """
     ids = dataset.ids[positions]
     forces = [labels.forces[slice(*labels.offsets[k : k + 2])] for k in positions]
@@ -157,9 +157,9 @@ def _select_other_configurations(
 def _select_sample(dataset: Dataset, labels: dict[str, Labels]) -> Array:
     """Return sorted positions of a random sample of the labelled configurations for the fit.
 
-    The sample has at most `MAX_CONFIGURATIONS`. Configurations whose forces do not vanish by symmetry are drawn first;
-    a quarter of the sample remains for those whose forces vanish, as far as there are as many. The sample ends where it
-    exceeds `MAX_ATOMS`, so that the configurations without forces may all be excluded.
+    The sample has at most `MAX_CONFIGURATIONS`, none larger than `MAX_ATOMS_PER_CONFIGURATION`. Configurations whose
+    forces do not vanish by symmetry are drawn first; up to a quarter of the sample remains for those whose forces
+    vanish. The sample ends where it exceeds `MAX_ATOMS`, so that the latter may all be excluded.
     """
     n_atoms = dataset.n_atoms
     mean_squares = np.full(len(n_atoms), -1.0)  # largest mean square force of all levels; -1 without labels
@@ -188,12 +188,12 @@ def _measure_distance_ratio(structures: Sequence[Atoms]) -> float:
         searches = (find_shortest_pair_distances(atoms, radius) for radius in MAX_DISTANCES)
         distances = next(filter(None, searches), {})  # by pair of atomic numbers
         if distances:
-            ratios.append(min(d / covalent_radii[list(pair)].sum() for pair, d in distances.items()))
+            ratios.append(min(length / covalent_radii[list(pair)].sum() for pair, length in distances.items()))
     return float(np.median(ratios)) if ratios else 1.0
 
 
 def _find_identical_levels(labels: dict[str, Labels]) -> Iterator[str]:
-    """Yield a warning for each pair of levels whose energies and forces are the same for most configurations."""
+    """Yield a warning for each pair of levels that have the same labels of most shared configurations, at least 2."""
     for (first_level, first_labels), (second_level, second_labels) in combinations(labels.items(), 2):
         is_shared = first_labels.is_complete & second_labels.is_complete
         is_different_force = (first_labels.forces != second_labels.forces).any(axis=1)

@@ -46,7 +46,7 @@ def compare_labels(dataset: Dataset) -> list[str]:
 
 
 def find_mixed_energies(dataset: Dataset) -> Iterator[str]:
-    """Yield a warning if some levels have free energies, and others energies that are not known to be free energies."""
+    """Yield a warning if some levels have the ``energy_kind`` "free_energy", and others "energy"."""
     kinds = {level: dataset.settings(level).get("energy_kind") for level in dataset.levels}
     free_energy_levels = [level for level, kind in kinds.items() if kind == FREE_ENERGY]
     energy_levels = [level for level, kind in kinds.items() if kind == ENERGY]

@@ -122,8 +122,9 @@ def describe_zero_forces(fit: LabelFit, errors: HeldOutErrors, forces: Sequence[
 def _compare_with_neighbours(rows: Array, inflation: Array, deviations: Array) -> Array:
     """Return the distance of each deviation from the median of similar configurations, relative to their spread.
 
-    If the model predicts a whole kind of structures badly, these structures are therefore not outliers. The ratio,
-    ``(n,)``, is 0 for a structure unlike all others.
+    The spread is the 75 % quantile of their distances from their median, but at least the median distance of all
+    deviations from the median of all. If the model predicts a whole kind of structures badly, these structures are
+    therefore not outliers. The ratio, ``(n,)``, is 0 for a structure unlike all others.
 
     Parameters
     ----------

@@ -155,7 +155,11 @@ def _detect_energies_per_atom(
 
 
 def _check_level(level: str, labels: Labels, energies_per_atom: Array, volumes: Array, groups: Array) -> str:
-    """Return a warning if energies, stresses and volumes (Å³/atom) of a level are inconsistent, or an empty string."""
+    """Return a warning if energies, stresses and volumes (Å³/atom) of a level are inconsistent, or an empty string.
+
+    If configurations of a group form a smooth curve of energy and volume, only its slope is checked; otherwise, the
+    magnitude of the stresses, then their sign.
+    """
     is_usable = np.isfinite(labels.stress).all(axis=1) & np.isfinite(volumes) & labels.is_complete
     stress = labels.stress[:, :3].mean(axis=1)
     curves = _find_curves(is_usable, volumes, groups)

@@ -50,6 +50,7 @@ def restore_formulas(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _restore_text(text: str) -> str:
+    """Return the text without the apostrophe that `_escape_text` has added."""
     return text[1:] if ESCAPED_FORMULA.match(text) else text
 
 

@@ -14,14 +14,17 @@ from paretofit.core.files import join_lines
 
 @lru_cache(maxsize=8)
 def import_calculator(dotted_name: str, options_json: str) -> Any:
-    """Create a calculator, or return that of an earlier call with the same arguments; networks are slow to load.
+    """Create an ASE calculator, or return the object that an earlier call with the same arguments created.
+
+    The last 8 calculators are cached, because neural networks take long to load. Callers share them, and with them
+    their results; call ``import_calculator.cache_clear()`` after a calculator has failed.
 
     Parameters
     ----------
     dotted_name : str
-        Name of an ASE calculator class with its module, such as ``"ase.calculators.emt.EMT"``, or of a function whose
-        annotation says that it returns a calculator. Nothing else is called, because a study from another person could
-        name any function of any module.
+        Name of a subclass of ASE's ``BaseCalculator`` with its module, such as ``"ase.calculators.emt.EMT"``, or of a
+        function whose annotation says that it returns one. Nothing else is called, because a study from another person
+        could name any function of any module.
     options_json : str
         Keyword arguments of the class or function, as a JSON object, because the cache requires hashable arguments.
 
@@ -39,7 +42,7 @@ def import_calculator(dotted_name: str, options_json: str) -> Any:
     if not _is_calculator_factory(factory):
         raise InputError(
             f"'{dotted_name}' is not a calculator, so it is not called: it must be a class that inherits from "
-            "ase.calculators.calculator.Calculator, or a function that is annotated to return one"
+            "ase.calculators.calculator.BaseCalculator, or a function that is annotated to return one"
         )
     try:
         return factory(**json.loads(options_json))
@@ -49,7 +52,7 @@ def import_calculator(dotted_name: str, options_json: str) -> Any:
 
 
 def _is_calculator_factory(factory: object) -> bool:
-    """Return whether an object is a calculator class, or a Python function that is annotated to return a calculator."""
+    """Return whether an object is a subclass of `BaseCalculator`, or a Python function annotated to return one."""
     created_class = factory
     if isinstance(factory, FunctionType):
         try:

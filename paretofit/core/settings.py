@@ -164,7 +164,7 @@ def _resolve_location(model: type[BaseModel], location: tuple[Any, ...]) -> tupl
 
 
 def _get_tag(section: type[BaseModel]) -> Any:
-    """Return the name by which a union is discriminated: the default of `TAG_KEYS`, or None."""
+    """Return the name by which a union selects a section: the default of its first key in `TAG_KEYS`, or None."""
     fields = [section.model_fields[key] for key in TAG_KEYS if key in section.model_fields]
     return fields[0].default if fields else None
 

@@ -22,6 +22,7 @@ def _join_absolute_folder(path: Path, info: ValidationInfo) -> Path:
 
 
 def _wrap_single_path(value: Any) -> Any:
+    """Return a list of one path for a single path; pydantic checks any other value."""
     return [value] if isinstance(value, str | Path) else value
 
 

@@ -39,6 +39,7 @@ def remove_stale_folders(purpose: str) -> None:
 
 
 def _format_prefix(purpose: str) -> str:
+    """Return the beginning of the names of all folders for a purpose on this machine."""
     return f"paretofit-{purpose}-{socket.gethostname()}-"
 
 

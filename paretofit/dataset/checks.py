@@ -70,12 +70,12 @@ def check_structure(atoms: Atoms, context: str) -> None:
     Raises
     ------
     InputError
-        If there are no atoms, an atomic number is invalid, positions or cell vectors are not finite or exceed 1e9 Å,
-        or a cell vector is shorter than 1e-6 Å but not zero.
+        If there are no atoms, an atomic number is not 1 to 118, positions or cell vectors are not finite or exceed
+        1e9 Å, or a cell vector is shorter than 1e-6 Å but not zero.
     """
     if len(atoms) == 0:
         raise InputError(f"{context} has no atoms; remove this structure")
-    if atoms.numbers.min() < 0 or atoms.numbers.max() >= len(chemical_symbols):
+    if atoms.numbers.min() < 1 or atoms.numbers.max() >= len(chemical_symbols):  # 0 is ASE's placeholder "X"
         raise InputError(f"{context} has invalid atomic numbers; they must be 1 to {len(chemical_symbols) - 1}")
     cell = np.array(atoms.cell[:])
     coordinates = np.concatenate([atoms.positions.ravel(), cell.ravel()])
@@ -148,7 +148,7 @@ def convert_to_voigt(tensor: Array, context: str, tolerance: float) -> Array:
     Raises
     ------
     InputError
-        If the tensor is not symmetric.
+        If the tensor is not symmetric within the tolerance; a tensor with a NaN is not checked.
     """
     if np.abs(tensor - tensor.T).max() > tolerance * np.abs(tensor).max():
         raise InputError(f"{context} must be a symmetric 3 x 3 tensor; got {abbreviate(tensor.tolist())}")

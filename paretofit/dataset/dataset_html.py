@@ -36,7 +36,7 @@ def render_dataset(dataset: StoredDataset) -> str:
 
 
 def _render_summary(dataset: StoredDataset) -> str:
-    """See `render_dataset`; raise `InputError` if the dataset cannot be read."""
+    """Render the tables and warnings of a dataset; raise `InputError` if it cannot be read."""
     n_atoms = dataset.n_atoms
     atoms_range = f" ({n_atoms.min()} to {n_atoms.max()} in each)" if len(n_atoms) else ""
     elements: Counter[str] = Counter()
@@ -55,7 +55,7 @@ def _render_summary(dataset: StoredDataset) -> str:
 
 
 def _render_levels(dataset: StoredDataset) -> str:
-    """Render a row per level: the counts and mean cost of its labels, and the settings in which the levels differ."""
+    """Render a row per level: the counts and mean cost of its labels, and the scalar settings that differ."""
     if not dataset.levels:
         return "<p>no convergence levels: no configuration is labelled yet</p>"
     settings = [dataset.settings(level) for level in dataset.levels]
@@ -83,5 +83,5 @@ def _render_warnings(dataset: StoredDataset) -> str:
 
 
 def _format_counts(counts: Counter[str]) -> str:
-    """List the most common names with their counts, such as ``"Be 1,200, O 30"``."""
+    """List the most common names with their counts, such as ``"Be 1,200, O 30"``; "none" without names."""
     return list_first([f"{name} {count:,}" for name, count in counts.most_common()], MAX_SHOWN_ITEMS) or "none"

@@ -12,7 +12,7 @@ from ase.geometry import minkowski_reduce
 
 from paretofit.dataset.dataset import Dataset
 
-ISOLATED_NAMES = {"isolatedatom", "isolated"}  # values of config_type, in lower case and without other characters
+ISOLATED_NAMES = {"isolatedatom", "isolated"}  # values of config_type in lower case, letters only
 
 
 class IsolatedAtom(NamedTuple):
@@ -20,15 +20,15 @@ class IsolatedAtom(NamedTuple):
 
     Attributes
     ----------
-    position : int
-        Position in the dataset.
+    dataset_index : int
+        Position of the configuration in the dataset.
     symbol : str
         Chemical symbol of the element.
     distance : float
         Distance to the nearest periodic image in Å; infinite as in `measure_isolation`.
     """
 
-    position: int
+    dataset_index: int
     symbol: str
     distance: float
 
@@ -56,10 +56,10 @@ def find_isolated_atoms(dataset: Dataset, cutoff: float) -> list[IsolatedAtom]:
 
     An atom is isolated if it has no periodic image within the `cutoff` (Å); see `measure_isolation`.
     """
-    positions = np.flatnonzero(dataset.n_atoms == 1)
+    indices = np.flatnonzero(dataset.n_atoms == 1)
     single_atoms = [
-        IsolatedAtom(position, atoms.symbols[0], measure_isolation(atoms, cutoff))
-        for position, atoms in zip(positions.tolist(), dataset.select(positions), strict=True)
+        IsolatedAtom(index, atoms.symbols[0], measure_isolation(atoms, cutoff))
+        for index, atoms in zip(indices.tolist(), dataset.select(indices), strict=True)
     ]
     return sorted((atom for atom in single_atoms if atom.distance > 0), key=lambda atom: atom.distance)
 
@@ -72,8 +72,13 @@ def read_isolated_energies(
     If an element has several isolated atoms, the last one is used; `find_isolated_atoms` lists the atom with the most
     distant images last. Failed labels and, with `drop_unconverged`, unconverged labels are ignored; an element without
     any other label has no entry.
+
+    Raises
+    ------
+    InputError
+        If the dataset lacks the level.
     """
-    selection = dataset.select(np.array([atom.position for atom in isolated_atoms], dtype=int))
+    selection = dataset.select(np.array([atom.dataset_index for atom in isolated_atoms], dtype=int))
     labels = selection.labels(level)
     is_used = np.isfinite(labels.energy) & ~labels.is_failed
     if drop_unconverged:

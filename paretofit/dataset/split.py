@@ -42,8 +42,8 @@ def assign_groups(ids: Sequence[int] | Array, records: Sequence[Mapping[str, Any
     records : sequence of mapping
         Metadata of each configuration.
     keys : sequence of str
-        Configurations with the same value of one of these keys are linked. If ``parent`` is one of the keys, a
-        configuration is also linked to the configuration whose id is its ``parent``.
+        Configurations with the same value of one of these keys, compared as text, are linked. If ``parent`` is one of
+        the keys, a configuration is also linked to the configuration whose id is its ``parent``.
 
     Returns
     -------
@@ -73,10 +73,10 @@ def split_configurations(
 ) -> Split:
     """Split configurations at random into a training and a test set of whole groups.
 
-    Groups are visited in random order. A group is added to the training set if this brings the size of the set closer
-    to ``train_fraction * n``; the other groups form the test set. Coefficients of an element can only be fitted if the
-    training set contains it, so for each missing element the smallest group that contains it is moved from the test set
-    to the training set.
+    Groups are visited in random order. A group is added to the training set unless the size of the set would then be
+    farther from ``train_fraction * n``; the other groups form the test set. Coefficients of an element can only be
+    fitted if the training set contains it, so for each missing element the smallest group that contains it is moved
+    from the test set to the training set.
 
     Parameters
     ----------
@@ -96,9 +96,11 @@ def split_configurations(
     Raises
     ------
     InputError
-        If the training set or, with a fraction below 1, the test set would be empty.
+        If there are no configurations, or the training set or, with a fraction below 1, the test set would be empty.
     """
     n = len(groups)
+    if not n:
+        raise InputError("there are no configurations to split; add configurations")
     if train_fraction == 1:
         return Split(np.arange(n), np.empty(0, dtype=np.int64), groups)
     target_size = train_fraction * n
@@ -131,7 +133,7 @@ def split_configurations(
 def _find_groups_of_missing_elements(
     group_members: Sequence[Sequence[int]], is_train: Array, elements: Sequence[set[int]]
 ) -> Iterator[Sequence[int]]:
-    """Yield the positions of groups, the smallest first, until these contain every element that the training set lacks.
+    """Yield the positions of groups, the smallest first, that add elements which the training set lacks.
 
     Nothing is yielded if `elements` is empty.
     """

@@ -44,7 +44,14 @@ COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {  # accepted dtype kinds and 
 
 
 class StoredDataset:
-    """A dataset file, opened read-only, or a selection of its configurations; see `Dataset`."""
+    """A dataset file, opened read-only, or a selection of its configurations; see `Dataset`.
+
+    Attributes
+    ----------
+    path : Path
+    levels : list of str
+        Convergence levels in order of cost; the last is the reference.
+    """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -115,7 +122,13 @@ class StoredDataset:
     def __getitem__(self, k: slice) -> Self: ...
 
     def __getitem__(self, k: int | slice) -> Atoms | Self:
-        """Return the configuration at position `k` (not with id `k`) as ASE atoms, or a view of a slice."""
+        """Return the configuration at position `k` (not with id `k`) as ASE atoms, or a view of a slice.
+
+        Raises
+        ------
+        IndexError
+            If the dataset has no position `k`.
+        """
         if isinstance(k, slice):
             return self.select(np.arange(len(self))[k])
         position = operator.index(k)
@@ -190,7 +203,7 @@ class StoredDataset:
         Raises
         ------
         InputError
-            If the dataset lacks the level.
+            If the dataset lacks the level, or cannot be read.
         """
         self._check_level(level)
         runs = list(_split_into_runs(self._index))
@@ -222,7 +235,7 @@ class StoredDataset:
         Raises
         ------
         InputError
-            If the dataset lacks the level.
+            If the dataset lacks the level, or cannot be read.
         """
         self._check_level(level)
         name = f"levels/{level}/info"
@@ -235,7 +248,7 @@ class StoredDataset:
         Raises
         ------
         InputError
-            If the dataset lacks the level.
+            If the dataset lacks the level, or cannot be read.
         """
         return np.array([record.get("scf_converged") is False for record in self.label_records(level)], dtype=bool)
 
@@ -245,7 +258,7 @@ class StoredDataset:
         Raises
         ------
         InputError
-            If the dataset lacks the level.
+            If the dataset lacks the level, or cannot be read.
         """
         self._check_level(level)
         return {key: _decode_setting(value) for key, value in self._read_attributes(f"levels/{level}").items()}
@@ -256,6 +269,7 @@ class StoredDataset:
         return hash_json([self.ids.tolist(), [hash_array(np.concatenate(arrays)) for arrays in geometries]])
 
     def _check_level(self, level: str) -> None:
+        """Raise `InputError` if the dataset lacks a level."""
         if level not in self.levels:
             available_text = (", ".join(self.levels) or "none") + suggest_match(level, self.levels)
             raise InputError(f"{self.path} has no convergence level '{level}'; available: {available_text}")
@@ -288,6 +302,7 @@ class StoredDataset:
             raise self._create_corruption_error(name, error) from error
 
     def _read_attributes(self, name: str) -> dict[str, Any]:
+        """Read the attributes of the group at path `name` in the file; those of the file itself for ``"/"``."""
         try:
             return dict((self._file if name == "/" else get_local_item(self._file, name)).attrs)
         except CORRUPT_FILE_ERRORS as error:
@@ -295,6 +310,7 @@ class StoredDataset:
             raise self._create_corruption_error(name, error) from error
 
     def _parse_record(self, text: Any, name: str) -> dict[str, Any]:
+        """Parse a JSON object from the array `name`; raise `InputError` if it is corrupt."""
         try:
             record = json.loads(text)
         except (TypeError, ValueError, RecursionError) as error:

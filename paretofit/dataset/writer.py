@@ -67,8 +67,8 @@ def write_dataset(
     ------
     InputError
         If there are no configurations, a structure is invalid, ids are repeated, too few or not whole numbers, the name
-        of a level is invalid, the labels do not match the configurations in number or shape or are not numeric, info or
-        a setting cannot be stored, or the file cannot be written.
+        of a level is invalid, the labels do not match the configurations in number or shape or are not numeric, a
+        status is unknown, info or a setting cannot be stored, or the file cannot be written.
     """
     config_ids = list(range(len(configurations))) if ids is None else [parse_config_id(value) for value in ids]
     _check_input(configurations, levels, config_ids)

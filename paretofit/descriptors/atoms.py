@@ -53,6 +53,11 @@ def compute_mean_descriptors(lammps: Any, basis: AnyBasis, atoms: Atoms) -> Arra
 
     The entries of each element are its fraction of the atoms, then the sum of the K descriptors of its atoms divided by
     the number of all atoms.
+
+    Raises
+    ------
+    InputError
+        As in `compute_atom_descriptors`.
     """
     descriptors, types = compute_atom_descriptors(lammps, basis, atoms), assign_types(basis, atoms)
     blocks = []
@@ -87,7 +92,13 @@ def compute_atom_descriptors_and_gradient(lammps: Any, basis: SnapBasis, atoms: 
 
 
 def compute_atom_rows(lammps: Any, basis: AnyBasis, atoms: Atoms) -> Array:
-    """Feature rows of the atoms, ``(N, n_features) float64``; their mean is the energy row of the configuration."""
+    """Feature rows of the atoms, ``(N, n_features) float64``; their mean is the energy row of the configuration.
+
+    Raises
+    ------
+    InputError
+        As in `compute_atom_descriptors`.
+    """
     descriptors, types = compute_atom_descriptors(lammps, basis, atoms), assign_types(basis, atoms)
     n_atoms, n_elements = len(atoms), len(basis.elements)
     n_features_per_element = (basis.n_features - n_elements) // n_elements
@@ -104,6 +115,11 @@ def compute_energy_row(lammps: Any, basis: AnyBasis, atoms: Atoms) -> Array:
     """Energy row of a configuration, ``(n_features,) float64``, computed without its force rows.
 
     The row equals that of `compute_configuration_rows`, and is much cheaper to compute.
+
+    Raises
+    ------
+    InputError
+        As in `compute_atom_descriptors`.
     """
     descriptors, types = compute_atom_descriptors(lammps, basis, atoms), assign_types(basis, atoms)
     n_atoms_by_element = np.bincount(types - 1, minlength=len(basis.elements))
@@ -113,9 +129,16 @@ def compute_energy_row(lammps: Any, basis: AnyBasis, atoms: Atoms) -> Array:
 def compute_energy_rows(
     structures: Sequence[Atoms], basis: AnyBasis, *, jobs: int = 1, progress: bool = False
 ) -> Array:
-    """Energy rows of many structures, ``(n_structures, n_features) float64``, computed by `jobs` processes."""
+    """Energy rows of many structures, ``(n_structures, n_features) float64``, computed by `jobs` processes.
+
+    Raises
+    ------
+    InputError
+        As in `compute_atom_descriptors`.
+    """
     return np.array(map_structures(_compute_row, basis, structures, "descriptors", RunContext(jobs, progress)))
 
 
 def _compute_row(basis: AnyBasis, atoms: Atoms) -> Array:
+    """Compute an energy row in a worker, with the LAMMPS instance of its process."""
     return compute_energy_row(get_shared_lammps(), basis, atoms)

@@ -90,12 +90,14 @@ def read_design_index(path: Path) -> dict[str, Any]:
         n_rows, n_columns = file["rows"].shape
 
         def read_array(name: str, dtype_kinds: str, length: int | None = None) -> Array:
+            """Read a one-dimensional array; raise ValueError if its length is not `length`."""
             array = read_local_array(file, name, slice(0, length), dtype_kinds, ())
             if len(array) < len(file[name]):
                 raise ValueError(f"'{name}' has more than the {length} values that match the rows")
             return array
 
         def read_arrays_by_level(group: str, length: int) -> dict[str, Array]:
+            """Read the array of each level in a group; empty if the file lacks the group."""
             return {level: read_array(f"{group}/{level}", "f", length) for level in file.get(group, {})}
 
         ids, names = read_array("ids", "iu"), read_array("column_names", "O", n_columns)

@@ -7,10 +7,10 @@ from paretofit.descriptors.linear_basis import LinearBasis
 
 
 def sum_features(basis: LinearBasis, B: Array, types: Array) -> Array:
-    """Sum the features of all atoms by element; return the sums ``(n_features - n_elements,)`` in nested order.
+    """Sum the features of all atoms by element; return ``(n_features - n_elements,)`` in nested order.
 
-    B, ``(N, K)``, contains the components of each atom in the order of `basis.component_names`, and `types`, ``(N,)``,
-    LAMMPS's type of each atom, counted from 1.
+    The sums do not include the constants. B, ``(N, K)``, contains the components of each atom in the order of
+    `basis.component_names`, and `types`, ``(N,)``, LAMMPS's type of each atom, counted from 1.
     """
     sums = []
     for element_type in range(1, len(basis.elements) + 1):

@@ -113,6 +113,11 @@ def constrain_free_atoms(design: DesignMatrix, energies: Mapping[str, Mapping[st
     energies : mapping of level to mapping of str to float
         Energies of free atoms (eV) by element, with the same elements for all levels of the design. Without energies,
         the design is returned unchanged.
+
+    Raises
+    ------
+    InputError
+        If the basis of the design is a `RowsBasis`, or its rows cannot be read.
     """
     symbols = sorted({symbol for energy_by_element in energies.values() for symbol in energy_by_element})
     if not symbols:

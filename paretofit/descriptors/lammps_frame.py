@@ -19,7 +19,7 @@ from paretofit.descriptors.linear_basis import LinearBasis
 
 # Volume of a cell whose vectors are scaled to length 1; if it is smaller, the vectors are considered to lie in a plane.
 MIN_NORMALISED_VOLUME = 1e-9
-# Patterns of the details in LAMMPS's messages that do not help a user: locations in its source, and our last command.
+# Patterns of the details in LAMMPS's messages that do not help a user.
 LAMMPS_ERROR_DETAILS = (
     r"^ERROR(?: on proc \d+)?: ",
     r"\s*For more information see \S+",
@@ -57,7 +57,11 @@ def load_configuration(lammps: Any, basis: LinearBasis, atoms: Atoms) -> Iterato
 
 
 def format_lammps_error(error: Exception) -> str:
-    """Return LAMMPS's message without the location in its source code and without the last command of our input."""
+    """Return LAMMPS's message on one line without the details in `LAMMPS_ERROR_DETAILS`.
+
+    These are the prefix "ERROR: ", the link to the manual, the location in LAMMPS's source code, and the last command.
+    If nothing remains, return the name of the exception's type.
+    """
     text = join_lines(error)
     for pattern in LAMMPS_ERROR_DETAILS:
         text = re.sub(pattern, "", text)
@@ -155,7 +159,7 @@ def create_lammps_atoms(lammps: Any, basis: LinearBasis, atoms: Atoms, types: Ar
 def extract_per_atom(lammps: Any, values: Array, n_atoms: int) -> Array:
     """Copy LAMMPS's per-atom values to an array ``(n_atoms, ...)`` in the order of the configuration.
 
-    LAMMPS's order is another one, and its arrays may continue with ghost atoms.
+    LAMMPS may reorder the atoms, and its arrays may continue with ghost atoms.
     """
     order = np.argsort(np.array(lammps.numpy.extract_atom("id"))[:n_atoms])
     return np.array(values)[:n_atoms][order]

@@ -48,9 +48,9 @@ class LinearBasis(BaseModel, ABC):
     @model_validator(mode="before")
     @classmethod
     def _fill_lists(cls, values: Any) -> Any:
-        """Return settings with lists for tuples and arrays, and with single numbers and defaults as lists, too.
+        """Return settings whose `elements`, and values for each element, are lists; raise ValueError for a mapping.
 
-        Such a list repeats the number, or the default of the setting, for each element.
+        A single number, or the default of a setting without a value, is repeated for each element.
         """
         if not isinstance(values, dict):
             return values

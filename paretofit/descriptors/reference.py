@@ -64,7 +64,7 @@ def compute_reference_labels(
     forces : (N, 3) float64
         eV/Å, in the frame of `atoms`.
     stress : (6,) float64
-        GPa, positive in tension, ASE's Voigt order; NaN where `atoms` is not periodic in three directions.
+        GPa, positive in tension, ASE's Voigt order; all NaN unless `atoms` is periodic in three directions.
 
     Raises
     ------

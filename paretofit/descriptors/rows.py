@@ -89,7 +89,7 @@ def compute_configuration_rows_with_stress(lammps: Any, basis: AnyBasis, atoms: 
         feature_rows[:] = -rotate_voigt(virial, rotation)
     feature_rows *= BAR_PER_EV_A3 * GPA_PER_BAR / atoms.cell.volume  # LAMMPS has refused cells without volume
     if not np.isfinite(stress_rows).all():
-        raise InputError(f"{name_configuration(atoms)}: its stress rows are not finite; do atoms overlap?")
+        raise InputError(f"{name_configuration(atoms)}: its stress rows are not finite; check whether atoms overlap")
     return energy_row, force_rows, stress_rows
 
 
@@ -109,5 +109,5 @@ def _build_rows(
     rotated_gradients = np.einsum("ab,nbk->nak", rotation, gradients.reshape(n_atoms, 3, -1))
     force_rows[:, n_elements:] = rotated_gradients.reshape(3 * n_atoms, -1)
     if not (np.isfinite(energy_row).all() and np.isfinite(force_rows).all()):
-        raise InputError(f"{name_configuration(atoms)}: its descriptors are not finite; do atoms overlap?")
+        raise InputError(f"{name_configuration(atoms)}: its descriptors are not finite; check whether atoms overlap")
     return energy_row, force_rows

@@ -234,7 +234,10 @@ def _check_job_script(script: str) -> None:
 
 
 def _check_workers(client: Any, settings: Any) -> None:
-    """Raise `InputError` if a worker has several threads, or a running cluster no workers or another paretofit."""
+    """Raise `InputError` if a worker has several threads.
+
+    For a running cluster, also raise it if there are no workers or one has another version of paretofit.
+    """
     threads_by_worker = client.nthreads()
     check_worker_threads(threads_by_worker)
     if settings.name == "address":

@@ -31,7 +31,10 @@ class DaskExecutor(TaskExecutor):
 
     @property
     def max_pending(self) -> int:  # type: ignore[override]  # workers start and end
-        """Two tasks per worker, or `INITIAL_TASKS` without workers; `InputError` if a worker has several threads."""
+        """Two tasks per worker, or `INITIAL_TASKS` without workers.
+
+        Raises `InputError` if a worker has several threads.
+        """
         try:
             threads_by_worker = self._get_threads_by_worker()
         except OSError:  # the scheduler has ended; the tasks report this error
@@ -44,7 +47,7 @@ class DaskExecutor(TaskExecutor):
         return self.client.submit(function, task, pure=False)  # otherwise, dask would merge equal tasks
 
     def wait(self, futures: Sequence[Any]) -> None:
-        """See `TaskExecutor`; `ExecutionError` if there are no workers for longer than the timeout."""
+        """See `TaskExecutor`; raise `ExecutionError` if there are no workers for longer than the timeout."""
         from distributed import wait  # noqa: PLC0415  (an extra)
 
         last_worker_time = time.monotonic()
@@ -81,7 +84,7 @@ class DaskExecutor(TaskExecutor):
         self.client.cancel(list(futures))
 
     def _get_threads_by_worker(self) -> dict[str, int]:
-        """Return the number of threads of each worker, by its address; `ExecutionError` without an answer."""
+        """Return the number of threads of each worker, by its address; raise `ExecutionError` without an answer."""
         try:
             return dict(self.client.sync(self.client.scheduler.ncores, callback_timeout=SCHEDULER_TIMEOUT_S))
         except TimeoutError as error:

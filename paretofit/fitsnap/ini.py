@@ -184,7 +184,7 @@ class IniFile:
 
 
 def create_parser(**options: Any) -> configparser.ConfigParser:
-    """Create a parser that does not change the case of keys."""
+    """Create a `configparser.ConfigParser` with these options that does not change the case of keys."""
     parser = configparser.ConfigParser(**options)
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys are case-sensitive
     return parser
@@ -210,7 +210,10 @@ def parse_ini(path: Path) -> configparser.ConfigParser:
 
 
 def check_keys(ini: IniFile) -> None:
-    """Raise `InputError` if a section or key is unknown, an unsupported option is on, or a section is missing."""
+    """Raise `InputError` if a section or key is unknown or not supported, or a required section is missing.
+
+    An unsupported option is accepted if it is off.
+    """
     for section in ini.sections:
         if section in UNSUPPORTED_SECTIONS:
             raise InputError(f"{ini.path}: section [{section}] is not supported; {UNSUPPORTED_SECTIONS[section]}")

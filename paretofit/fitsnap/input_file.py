@@ -212,6 +212,7 @@ def _read_bispectrum(ini: IniFile) -> Bispectrum:
     """Read the settings of the descriptors, with FitSNAP's defaults for missing keys."""
     section, elements = "BISPECTRUM", _read_elements(ini)
     n = len(elements)
+    # Only switchflag is on by default.
     flags = {key: ini.get_flag(section, key, default=key == "switchflag") for key in BISPECTRUM_FLAGS}
     return Bispectrum(
         elements=elements,
@@ -228,7 +229,7 @@ def _read_bispectrum(ini: IniFile) -> Bispectrum:
 
 
 def _read_elements(ini: IniFile) -> tuple[str, ...]:
-    """Read the elements from ``type``, which is required, and check that ``numTypes`` agrees with their number."""
+    """Read the elements from ``type``; raise `InputError` unless they are valid, and as many as ``numTypes``."""
     if "type" not in ini.list_keys("BISPECTRUM"):  # FitSNAP would assume hydrogen
         raise InputError(f"{ini.path}: [BISPECTRUM] has no 'type'; add a list of the elements, such as 'type = W Be'")
     elements = tuple(ini.get_text("BISPECTRUM", "type", "").split())
@@ -241,7 +242,10 @@ def _read_elements(ini: IniFile) -> tuple[str, ...]:
 
 
 def _read_twojmax(ini: IniFile, n_elements: int) -> int:
-    """Read 2Jmax; FitSNAP accepts a value for each element, but here they must be equal."""
+    """Read 2Jmax; raise `InputError` if it is invalid.
+
+    FitSNAP accepts a value for each element, but here these values must be equal.
+    """
     words = ini.get_text("BISPECTRUM", "twojmax", "6").split()
     if len(set(words)) > 1:
         raise ini.build_error("BISPECTRUM", "twojmax", "must be the same for all elements")
@@ -252,7 +256,7 @@ def _read_twojmax(ini: IniFile, n_elements: int) -> int:
 
 
 def _read_calculator(ini: IniFile) -> Calculator:
-    """Read the kinds of rows to fit, after a check of the calculator."""
+    """Read the kinds of rows to fit; raise `InputError` if there are none, or the calculator is not supported."""
     ini.get_choice("CALCULATOR", "calculator", CALCULATORS, OTHER_CALCULATORS)  # raises if it is not supported
     flags = {key: ini.get_flag("CALCULATOR", key, default=True) for key in ("energy", "force", "stress")}
     if not any(flags.values()):
@@ -261,7 +265,7 @@ def _read_calculator(ini: IniFile) -> Calculator:
 
 
 def _read_shifts(ini: IniFile, elements: Sequence[str]) -> dict[str, float]:
-    """Read the energy shift of each element in eV; 0 for elements without a shift."""
+    """Read the energy shift of each element in eV, by default 0; raise `InputError` for a key that is no element."""
     for key in ini.list_keys("ESHIFT"):
         if key not in elements:
             hint = suggest_match_ignoring_case(key, elements)
@@ -302,7 +306,7 @@ def read_reference(ini: IniFile) -> ReferencePotential:
 
 
 def _read_seed(ini: IniFile) -> int:
-    """Read the random seed, a whole number; 0 if none was chosen."""
+    """Read the random seed, 0 if none was chosen; raise `InputError` if it is negative or not a whole number."""
     seed = ini.get_number("GROUPS", "random_seed", 0.0)
     if seed < 0 or not seed.is_integer():
         raise ini.build_error("GROUPS", "random_seed", "must be a whole number")
@@ -330,7 +334,10 @@ def _read_solver(ini: IniFile) -> Solver:
 
 
 def _list_json_files(settings: FitsnapInput, group: str) -> list[Path]:
-    """List the JSON files in the directory of a group, except hidden files, in natural order of their names."""
+    """List the JSON files in the directory of a group, except hidden files, in natural order of their names.
+
+    If there is no directory or no file, an `InputError` is raised.
+    """
     folder = settings.data_path / group
     if not folder.is_dir():
         raise InputError(
@@ -343,7 +350,10 @@ def _list_json_files(settings: FitsnapInput, group: str) -> list[Path]:
 
 
 def _find_xyz_file(settings: FitsnapInput, group: str) -> list[Path]:
-    """Find the XYZ file of a group; the list has one entry, as a counterpart to `_list_json_files`."""
+    """Find the XYZ file of a group; raise `InputError` if there is none.
+
+    The list has one entry, so that the function can replace `_list_json_files`.
+    """
     candidates = [settings.data_path / f"{group}{suffix}" for suffix in XYZ_SUFFIXES]
     files = [file for file in candidates if file.is_file()]
     if not files:

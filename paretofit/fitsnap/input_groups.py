@@ -64,7 +64,10 @@ def read_groups(ini: IniFile) -> tuple[Group, ...]:
 
 
 def _read_columns(ini: IniFile) -> tuple[list[str], list[str]]:
-    """Read and check the names and the types of the columns of GROUPS; the first column is ``name``."""
+    """Read the names and types of the columns of GROUPS, of which the first is ``name``.
+
+    If a name or type is invalid, or there are not as many types as names, an `InputError` is raised.
+    """
     names = ini.get_text("GROUPS", "group_sections", "name size eweight fweight vweight").split()
     types = ini.get_text("GROUPS", "group_types", "str float float float float").split()
     if names[0] != "name":
@@ -93,7 +96,10 @@ def _read_group_section(ini: IniFile) -> list[tuple[str, str, list[str]]]:
 
 
 def _read_group_file(ini: IniFile) -> list[tuple[str, str, list[str]]]:
-    """Return ``(location, name, words)`` of each group in ``groupFile``, whose comments begin with ``#``."""
+    """Return ``(location, name, words)`` of each group in ``groupFile``, whose comments begin with ``#``.
+
+    If the file cannot be read, an `InputError` is raised.
+    """
     path = ini.path.parent / ini.get_text("PATH", "groupFile", "")
     try:
         text = read_text(path, "file of groups")
@@ -104,7 +110,10 @@ def _read_group_file(ini: IniFile) -> list[tuple[str, str, list[str]]]:
 
 
 def _parse_group(location: str, name: str, words: Sequence[str], columns: Sequence[str], types: Sequence[str]) -> Group:
-    """Parse the words of a group, one for each column; missing weights are 1, and a missing testing size is 0."""
+    """Parse the words of a group, one for each column; missing weights are 1, and a missing testing size is 0.
+
+    If the number of words, a size or a weight is invalid, an `InputError` is raised that begins with `location`.
+    """
     if len(words) != len(columns):
         hint = suggest_match_ignoring_case(name, GROUP_OPTIONS)  # a mistyped option looks like a group
         raise InputError(
@@ -120,7 +129,10 @@ def _parse_group(location: str, name: str, words: Sequence[str], columns: Sequen
 
 
 def _parse_size(location: str, column: str, text: str, type_name: str) -> float | int:
-    """Parse a size by FitSNAP's rule: a float up to 1 is a fraction; an int or a larger float is a number."""
+    """Parse a size by FitSNAP's rule: a float up to 1 is a fraction; an int or a larger float is a number.
+
+    If the size is negative or not such a number, an `InputError` is raised.
+    """
     if type_name == "int":
         count = parse_number(int, text)
         if count is not None and count >= 0:
@@ -135,7 +147,7 @@ def _parse_size(location: str, column: str, text: str, type_name: str) -> float 
 
 
 def _parse_weight(location: str, column: str, text: str, type_name: str) -> float:
-    """Parse a weight, which must be at least 0 and, if it is declared int, a whole number."""
+    """Parse a weight; raise `InputError` unless it is at least 0 and, if it is declared int, a whole number."""
     weight: float | None = parse_number(int, text) if type_name == "int" else parse_number(float, text)
     if weight is None or weight < 0:
         expected_type = "whole number (group_types declares int)" if type_name == "int" else "number"

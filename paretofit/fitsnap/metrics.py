@@ -27,10 +27,10 @@ def compute_fit_metrics(rows: FitRows, coefficients: np.ndarray) -> pd.DataFrame
     Returns
     -------
     pandas.DataFrame
-        A row for each set ("training", "testing"), group ("*ALL" for all groups), weighting and kind of rows, of which
-        ``ncount`` is the number. "Unweighted" errors are in eV/atom, eV/Å and bar; for "Weighted" errors, residuals and
-        labels are multiplied by the weights of the rows. ``rsq`` is 1 − Σ(y − ŷ)² / Σ(y − ⟨y⟩)², with labels y and
-        predictions ŷ; it is NaN if all labels are equal.
+        A row for each set ("training", "testing"), group ("*ALL" for all groups), weighting and kind of rows.
+        ``ncount`` is the number of these rows of the design. "Unweighted" errors are in eV/atom, eV/Å and bar; for
+        "Weighted" errors, residuals and labels are multiplied by the weights of the rows. ``rsq`` is
+        1 − Σ(y − ŷ)² / Σ(y − ⟨y⟩)², with labels y and predictions ŷ; it is NaN if all labels are equal.
     """
     residual = rows.X @ coefficients - rows.y
     table_rows = []

@@ -51,9 +51,14 @@ class CostModel:
 
 
 def compute_cost_terms(atoms: Atoms, level: Level, engine: Engine) -> Array:
-    """Compute the terms of one label that c₀ to c₄ multiply, ``(5,) float64``.
+    """Compute the terms that c₀ to c₄ multiply in the cost of one label, ``(5,) float64``.
 
-    For a level without a cutoff, which has no plane waves, the cost is c₀ + c₃ Nₑ.
+    For a level without a cutoff, which has no plane waves, they are those of the cost c₀ + c₃ Nₑ.
+
+    Raises
+    ------
+    InputError
+        If the engine has no file from which the electrons of an element are counted.
     """
     n_electrons = engine.count_electrons(atoms)
     if level.cutoff_ev is None:
@@ -90,7 +95,8 @@ def fit_cost_model(terms: Array, seconds: Sequence[float] | Array) -> CostModel:
     rows = np.vstack([terms * scaled_prior / label_seconds[:, None], prior_rows])
     factors, _ = nnls(rows, np.concatenate([np.ones(len(label_seconds)), np.diag(prior_rows)]))
     coefficients = factors * scaled_prior
-    residuals = np.log(np.maximum(terms @ coefficients, 1e-12) / label_seconds)
+    predicted_seconds = np.maximum(terms @ coefficients, 1e-12)  # above 0, for the logarithm
+    residuals = np.log(predicted_seconds / label_seconds)
     return CostModel(coefficients, float(np.sqrt(np.mean(residuals**2))), len(label_seconds))
 
 
@@ -100,7 +106,7 @@ def choose_probe_labels(terms: Array, max_labels: int, budget_s: float) -> list[
     Parameters
     ----------
     terms : (n, 5) float
-        A row of `compute_cost_terms` for each label.
+        A row of `compute_cost_terms` for each label; at least one.
     max_labels : int
         Maximum number of labels.
     budget_s : float
@@ -109,16 +115,17 @@ def choose_probe_labels(terms: Array, max_labels: int, budget_s: float) -> list[
     Returns
     -------
     list of int
-        Row indices of `terms`: first the cheapest label, then repeatedly the affordable label whose terms, on a
-        logarithmic scale, are farthest from those of the labels chosen before.
+        Row indices of `terms`: first the cheapest label, then repeatedly the affordable label (at most twice an equal
+        share of the remaining budget) whose terms, on a logarithmic scale, are farthest from those of the labels chosen
+        before.
     """
-    costs, logarithms = terms @ PRIOR_COEFFICIENTS, np.log(terms + 1.0)
+    costs, logarithms = terms @ PRIOR_COEFFICIENTS, np.log(terms + 1.0)  # + 1, because terms may be 0
     row_indices = [int(np.argmin(costs))]
     distances = np.full(len(terms), np.inf)
     while len(row_indices) < min(max_labels, len(terms)):
         distances = np.minimum(distances, np.linalg.norm(logarithms - logarithms[row_indices[-1]], axis=1))
         remaining_budget, n_remaining = budget_s - costs[row_indices].sum(), max_labels - len(row_indices)
-        is_affordable = costs <= remaining_budget / max(1, n_remaining / 2)  # at most twice an equal share
+        is_affordable = costs <= remaining_budget / max(1, n_remaining / 2)  # for the last label: the whole remainder
         is_affordable[row_indices] = False
         if not is_affordable.any():
             break
@@ -127,7 +134,10 @@ def choose_probe_labels(terms: Array, max_labels: int, budget_s: float) -> list[
 
 
 def _get_volume(atoms: Atoms) -> float:
-    """Return the volume of the cell, or without a cell that of a box around the atoms with a margin of 5 Å, in Å³."""
+    """Return the volume of the cell, Å³; if it has none, that of a box around the atoms with a margin of 5 Å.
+
+    Missing cell vectors are replaced by unit vectors, unless all are missing.
+    """
     volume = float(abs(np.linalg.det(atoms.cell.complete()[:]))) if atoms.cell.any() else 0.0
     return volume if volume > 0 else float(np.prod(np.ptp(atoms.positions, axis=0) + 10.0))
 

@@ -49,7 +49,7 @@ class CollectedData:
         return list_elements(self.configurations.values())
 
     def add(self, atoms: Atoms, config_id: int | None, origin: str) -> None:
-        """Add a copy of a configuration (geometry and info), unless an equal one was added before.
+        """Add a copy of a configuration (geometry and info), unless one with its id was added before.
 
         Parameters
         ----------
@@ -97,9 +97,9 @@ def collect_configurations(settings: LabelSettings, dataset: Path) -> CollectedD
     Raises
     ------
     InputError
-        If a file cannot be read, two geometries have the same id, a level of a dataset was computed with other
-        settings, a configuration has magnetic moments, charges, an unsuitable cell or atoms that are too close, or
-        there are no configurations.
+        If a file cannot be read, two geometries have the same id, a level of a dataset was computed by another program
+        or with other settings, a configuration has magnetic moments, charges, an unsuitable cell or atoms that are too
+        close, or there are no configurations.
     """
     collected_data = CollectedData()
     sources = ([dataset] if dataset.exists() else []) + settings.structures
@@ -170,7 +170,7 @@ def _check_level(level: str, stored_level: dict[str, Any], ladder_level: dict[st
 
 
 def _check_structure(atoms: Atoms, description: str, settings: LabelSettings) -> None:
-    """Raise `InputError` if the cell does not suit the engine, or atoms are too close."""
+    """Raise `InputError` if the cell does not suit the periodic directions or the engine, or atoms are too close."""
     if atoms.pbc.any() and not atoms.cell[:][atoms.pbc].any(axis=1).all():
         raise InputError(
             f"{description} is periodic along a cell vector of zero length; correct the cell, or the periodic "

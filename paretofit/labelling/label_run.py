@@ -44,7 +44,7 @@ class LabelPlan:
     finished_records : dict of str to dict
         Records of this and earlier runs, by task key; `compute_labels` adds records.
     task_keys : dict of str to dict of int to str
-        Keys of all tasks, finished ones included, by level and configuration id.
+        Keys of the labels that the dataset lacks, finished ones included, by level and configuration id.
     """
 
     collected_data: CollectedData
@@ -52,7 +52,7 @@ class LabelPlan:
     finished_records: dict[str, Record]
     task_keys: dict[str, dict[int, str]]
 
-    def list_finished(self, level: str) -> dict[int, Label]:
+    def get_finished_labels(self, level: str) -> dict[int, Label]:
         """Return the records of the finished tasks of a level, failed ones included, by configuration id."""
         records, keys = self.finished_records, self.task_keys.get(level, {})
         return {config_id: records[key] for config_id, key in keys.items() if key in records}
@@ -83,9 +83,9 @@ def plan_labels(
     Raises
     ------
     InputError
-        If the engine is not installed or does not support an element or a level, a level of the settings is unknown or
-        has values that are probably in a wrong unit, or the configurations are not valid (see
-        `collect_configurations`).
+        If the engine is not installed or does not support an element or a level, a level or configuration id of the
+        settings is unknown, a level has no k-point spacing or values that are probably in a wrong unit, or the
+        configurations are not valid (see `collect_configurations`).
     """
     try:
         settings.check_levels()
@@ -112,15 +112,15 @@ def plan_labels(
         tasks += [task for task in level_tasks if _must_compute(finished_records.get(task.key), retry_failed)]
     if settings.order == "configurations":
         # in reverse order, so that the index of the first task of each configuration remains
-        first_index = {task.config_id: index for index, task in reversed(list(enumerate(tasks)))}
-        tasks.sort(key=lambda task: first_index[task.config_id])  # the sort is stable, so the levels stay in order
+        first_index_by_id = {task.config_id: index for index, task in reversed(list(enumerate(tasks)))}
+        tasks.sort(key=lambda task: first_index_by_id[task.config_id])  # stable, so the levels stay in order
     return LabelPlan(collected_data, tasks, finished_records, task_keys)
 
 
 def open_label_journal(folder: Path) -> JsonLines:
     """Open the journal of a run directory.
 
-    Records that a killed run left in files of `FINISHED_FOLDER` are moved to the journal.
+    Records that a killed run left in files of `FINISHED_FOLDER` are moved to the journal; truncated files are removed.
     """
     journal = JsonLines(folder / JOURNAL_FILE)
     journal_keys = {record["key"] for record in journal.entries if is_record(record)}
@@ -128,14 +128,18 @@ def open_label_journal(folder: Path) -> JsonLines:
         with suppress(OSError, ValueError, RecursionError):  # a truncated file: its label is computed again
             record = json.loads(path.read_text(encoding="utf-8"))
             if is_record(record) and record["key"] not in journal_keys:
-                journal.append(record)
+                journal.append(record)  # to the file only
                 journal.entries.append(record)
         remove_file(path)
     return journal
 
 
 def _check_meshes(collected_data: CollectedData, level: Level) -> None:
-    """Raise `InputError` if a level has no k-point spacing, or a spacing or cutoff that is probably in a wrong unit."""
+    """Raise `InputError` if a level does not set its k-point spacing, or its spacing or cutoff is in a wrong unit.
+
+    A spacing of null (Gamma only) must be set explicitly. A unit is probably wrong if a configuration would have more
+    than `MAX_KPOINTS` k-points or `MAX_PLANE_WAVES` plane waves.
+    """
     if level.kspacing_per_angstrom is None and "kspacing_per_angstrom" not in level.model_fields_set:
         raise InputError(
             f"level '{level.name}' has no 'kspacing_per_angstrom'; specify a value in 1/Å, or null for Gamma only"
@@ -154,6 +158,7 @@ def _select_configurations(collected_data: CollectedData, level: Level, settings
     """Select the configurations to label at a level; return their ids in order of appearance.
 
     If their number is limited, configurations that are already labelled are selected first, and then the cheapest ones.
+    An unknown id in the settings raises `InputError`.
     """
     subset, structures = settings.subsets.get(level.name), collected_data.configurations
     if subset is None:
@@ -188,7 +193,8 @@ def compute_labels(
 ) -> Generator[tuple[Task, Record], None, None]:
     """Compute the labels of a plan in parallel, and yield each as soon as it is stored in the journal.
 
-    The records are added to ``plan.finished_records``, too. The files of failed labels are stored in ``folder/failed``.
+    The name and version of the program are added to each record, which is also stored in ``plan.finished_records``. The
+    files of failed labels are stored in ``folder/failed``.
 
     Parameters
     ----------
@@ -209,7 +215,9 @@ def compute_labels(
     Raises
     ------
     ExecutionError
-        If too many labels in succession fail for the same reason, see `FailureCounter`.
+        If too many labels in succession fail for the same reason (see `FailureCounter`), or the disk is full.
+    InputError
+        If an input file of the engine cannot be written or read.
     """
     compute_task = partial(
         compute_label,
@@ -248,7 +256,7 @@ class FailureCounter:
     count : int
         Number of consecutive failures for this reason.
     has_success : bool
-        Whether any label of the run has succeeded.
+        Whether a label of this run has succeeded.
     """
 
     reason: str = ""
@@ -273,7 +281,7 @@ class FailureCounter:
         self.reason = reason
         if self.count >= (MAX_FAILURES_IN_A_ROW if self.has_success else MAX_FAILURES_BEFORE_SUCCESS):
             raise ExecutionError(
-                f"{self.count} labels in succession failed for the same reason, so the others are not computed: "
+                f"{self.count} labels in succession failed for the same reason, so no further labels are computed: "
                 f"{join_lines(full_reason)}; correct the cause, then run 'paretofit label' with --retry-failed"
             )
 
@@ -293,29 +301,33 @@ def get_failure_reason(record: Mapping[str, Any]) -> str:
 
 
 def collect_failure_reasons(plan: LabelPlan) -> dict[tuple[str, int], str]:
-    """Collect the reasons of all failed labels of this run and earlier runs, by level and configuration id."""
+    """Collect the reason of each failed label of the dataset, this run and earlier runs, by level and id."""
     reasons: dict[tuple[str, int], str] = {}
     for level in plan.collected_data.labels | plan.task_keys:
-        labels = {**plan.collected_data.labels.get(level, {}), **plan.list_finished(level)}
+        labels = {**plan.collected_data.labels.get(level, {}), **plan.get_finished_labels(level)}
         failed_labels = {config_id: label for config_id, label in labels.items() if label["status"] == "failed"}
         reasons |= {(level, config_id): get_failure_reason(label) for config_id, label in failed_labels.items()}
     return reasons
 
 
 def select_engine_labels(plan: LabelPlan, level: str, engine: Engine) -> dict[int, Label]:
-    """Select the labels of a level that `engine` computed, in any version, by configuration id."""
+    """Select the labels of a level that any version of `engine` computed, failed ones included, by configuration id."""
     stored_engine = str(plan.collected_data.level_settings.get(level, {}).get("engine", ""))
     is_same_engine = stored_engine.split()[:1] == [engine.program]
     stored_labels = plan.collected_data.labels.get(level, {}) if is_same_engine else {}
-    return {**stored_labels, **plan.list_finished(level)}
+    return {**stored_labels, **plan.get_finished_labels(level)}
 
 
 def write_labels(plan: LabelPlan, settings: LabelSettings, dataset: Path) -> None:
-    """Write all configurations to `dataset`, with their existing labels and the finished labels of the plan."""
+    """Write all configurations to `dataset`, with their existing labels and the finished labels of the plan.
+
+    An existing file is replaced. Finished labels take precedence over existing ones, and the stored settings of a level
+    over those of the plan.
+    """
     collected_data = plan.collected_data
     levels: dict[str, LevelData] = {}
     for name in _order_levels(list(collected_data.level_settings), [level.name for level in settings.selected_levels]):
-        new_labels = plan.list_finished(name)
+        new_labels = plan.get_finished_labels(name)
         labels: dict[int, Label] = {**collected_data.labels.get(name, {}), **new_labels}
         if labels or name in collected_data.level_settings:
             level_labels = [labels.get(config_id) for config_id in collected_data.configurations]
@@ -333,7 +345,7 @@ def _collect_metadata(settings: LabelSettings, name: str, elements: list[str]) -
 
 
 def _order_levels(stored_levels: list[str], ladder: list[str]) -> list[str]:
-    """Insert the new levels of a ladder into the stored levels, each after its nearest predecessor in the ladder."""
+    """Insert the new levels of a ladder into the stored levels, each after its nearest predecessor, or else first."""
     order = list(stored_levels)
     for k, name in enumerate(ladder):
         if name not in order:

@@ -13,14 +13,20 @@ from paretofit.labelling.ladder import PAPER_LADDER, Level, ScfSettings, Smearin
 Retries = Annotated[int, Field(ge=0, le=5, strict=True)]
 DistanceRatio = Annotated[float, Field(ge=0, lt=2, strict=True)]
 LabelOrder = Literal["configurations", "levels"]
-NamedEngine = Annotated[AnyEngine, BeforeValidator(lambda name: {"name": name} if isinstance(name, str) else name)]
+# in YAML, an engine with default settings may be written as its name
+NamedEngine = Annotated[
+    AnyEngine, BeforeValidator(lambda engine: {"name": engine} if isinstance(engine, str) else engine)
+]
 COMMON_KEYS = ("functional", "smearing", "scf")  # keys that apply to all levels by default
 PRESETS = {"paper": PAPER_LADDER}
 CALCULATOR_LEVEL = "calculator"  # name of the only level of an ASE calculator without a ladder
 
 
 def _get_single_width(grid: Mapping[str, Any]) -> Any:
-    """Return the smearing width of a grid, which is set as a number or as a list of one number."""
+    """Return the smearing width of a grid, which is set as a number or as a list of one number.
+
+    Raise ValueError if the list has another length.
+    """
     widths = grid["smearing_ev"] if isinstance(grid["smearing_ev"], list) else [grid["smearing_ev"]]
     if len(widths) != 1:
         raise ValueError(
@@ -36,7 +42,7 @@ class LevelSubsetSettings(StrictSettings):
     ids: list[int] | None = Field(None, description="Ids of the configurations; by default all.")
     max_atoms: PositiveInt | None = Field(None, description="Maximum number of atoms of a configuration.")
     max_configurations: PositiveInt | None = Field(
-        None, description="Maximum number of configurations; the cheapest ones are labelled."
+        None, description="Maximum number of configurations: labelled ones first, and then the cheapest ones."
     )
 
 
@@ -70,7 +76,10 @@ class LabelSettings(StrictSettings):
     @model_validator(mode="before")
     @classmethod
     def _expand_ladder(cls, values: Any) -> Any:
-        """Expand a preset or a grid to its levels, and add the common settings to levels that do not set them."""
+        """Expand a preset or a grid to its levels, and add the common settings to levels that do not set them.
+
+        The smearing width of a grid becomes a common setting.
+        """
         if not isinstance(values, dict):
             return values
         engine = values.get("engine")

@@ -66,13 +66,16 @@ class Level(StrictSettings):
         return compute_kpoint_mesh(atoms.cell[:], atoms.pbc, self.kspacing_per_angstrom)
 
     def to_metadata(self) -> dict[str, Any]:
-        """Return the settings to store with the labels of this level: all except the name and empty options."""
+        """Return the settings to store with the labels: all except the name, `max_iterations` and empty options."""
         metadata = self.model_dump(exclude={"name", "options", "scf"})
         tolerances = self.scf.model_dump(exclude={"max_iterations"})
         return {**metadata, "scf": tolerances, **({"options": self.options} if self.options else {})}
 
     def get_resolution(self) -> tuple[float, float]:
-        """Return the cutoff (eV, 0 if none) and minus the k-point spacing (1/Å), which are larger at finer levels."""
+        """Return the cutoff (eV; 0 if none) and minus the k-point spacing (1/Å; -inf for Gamma only).
+
+        Both are larger at finer levels.
+        """
         return self.cutoff_ev or 0.0, -(self.kspacing_per_angstrom or np.inf)
 
 

@@ -1,4 +1,4 @@
-"""Computation of one label, that is of a configuration at a level, in a worker process; failed labels have records."""
+"""Computation of one label (a configuration at a level) in a worker process; failed labels have records, too."""
 
 import json
 import resource
@@ -50,7 +50,8 @@ class Task:
 def compute_task_key(atoms: Atoms, level: Level, engine: Engine) -> str:
     """Compute a digest of everything that a label depends on: geometry, settings of the level and of the engine."""
     geometry = [atoms.numbers.tolist(), atoms.pbc.tolist(), *map(hash_array, (atoms.cell[:], atoms.positions))]
-    # Defaults are excluded, so that finished labels remain valid if a later version adds a setting.
+    # Defaults are excluded, so that finished labels remain valid if a later version adds a setting; so is the maximum
+    # number of iterations, which does not change a converged label.
     settings = level.model_dump(exclude={"name": True, "scf": {"max_iterations"}}, exclude_defaults=True)
     settings = {key: value for key, value in settings.items() if value != {}}
     return hash_json([geometry, settings, engine.name, engine.collect_key_settings(sorted(set(atoms.symbols)))])
@@ -113,7 +114,7 @@ def _compute_record(task: Task, engine: Engine, retries: int, failed_folder: Pat
                 break
             except NotConvergedError as error:
                 reasons.append(f"attempt {attempt + 1}: {join_lines(error) or 'not converged'}")
-            except InputError:
+            except InputError:  # other labels have the same problem, so it is not recorded as a failure of this one
                 raise
             except Exception as error:  # noqa: BLE001  (an engine may raise any error, which is recorded)
                 _raise_if_disk_full(error)
@@ -187,7 +188,10 @@ def is_record(entry: Any) -> bool:
 
 
 def build_record(task: Task, outcome: Outcome | None, info: dict[str, Any]) -> Record:
-    """Build the record of a label, with types that JSON stores without loss of digits; None is a failed outcome."""
+    """Build the record of a label, with types that JSON stores without loss of digits; no outcome means a failure.
+
+    `info` is stored in the record, with the ``info`` of the outcome and whether the calculation converged.
+    """
     record: Record = {"key": task.key, "id": task.config_id, "level": task.level.name}
     record |= {"seconds": info.get("cpu_seconds"), "status": "failed" if outcome is None else "done"}
     if outcome is None:

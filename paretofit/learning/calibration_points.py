@@ -23,7 +23,7 @@ from paretofit.learning.set_balance import TRAIN
 from paretofit.learning.training_set import TrainingData
 from paretofit.potentials import LabelledStructures
 
-# "iteration" labelled the configuration; the committee of iteration "of" predicted it
+# "iteration": iteration that labelled the configuration; "of": iteration whose committee predicted it
 POINT_COLUMNS = ["id", "config_type", "input", "iteration", "of"]
 VALUE_COLUMNS = [f"{name}_{suffix}" for name in PROPERTIES for suffix in ("std", "committee_error")]
 
@@ -40,7 +40,8 @@ def tabulate_configurations(training_data: TrainingData, weights: Array | float 
     Returns
     -------
     DataFrame
-        ``id, set, iteration, level, config_type, input, weight``; the kind and the input are empty if unknown.
+        ``id, set, iteration, level, config_type, input, weight``: the iteration that added the configuration, and the
+        level of its label; the kind (``config_type``) and the input are empty if unknown.
     """
     info_records = training_data.dataset.info_records
     return pd.DataFrame({
@@ -100,9 +101,9 @@ def summarise_batch(batch: pd.DataFrame) -> dict[str, dict[str, float]]:
     Returns
     -------
     dict of str to dict
-        By property: ``ratio`` (median of true / predicted error), ``inside`` (fraction of the errors below their
-        bounds), ``labels`` (number of configurations with a label), and ``error`` (root mean square error of the mean
-        prediction; meV/atom, meV/Å, GPa).
+        By property: ``ratio`` (median of true / predicted error of the members), ``inside`` (fraction of these errors
+        within their bounds), ``labels`` (number of configurations with a label and a predicted error), and ``error``
+        (root mean square error of the mean prediction; meV/atom, meV/Å, GPa).
     """
     summary = {}
     for name in PROPERTIES:

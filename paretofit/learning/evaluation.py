@@ -89,6 +89,11 @@ def evaluate_committee(
         A row per structure with at least ``id, set, iteration``; ``weight`` is 1 if the column is missing.
     context : RunContext
         Number of processes, and progress.
+
+    Raises
+    ------
+    InputError
+        If the committee has no data on its training set.
     """
     pairs = list(zip(labelled.structures, labelled.labels, strict=True))
     evaluations = map_structures(_assess_and_compare, committee, pairs, "errors", context)
@@ -105,7 +110,7 @@ def evaluate_committee(
     weights = table["weight"].to_numpy() if "weight" in table else np.ones(n)
     rmse = {}
     for name in (*SET_NAMES, FIRST_TEST):
-        is_in_set = (table["set"] == name.removeprefix("first_")).to_numpy()
+        is_in_set = (table["set"] == (TEST if name == FIRST_TEST else name)).to_numpy()
         if name == FIRST_TEST:
             is_in_set = is_in_set & (table["iteration"] == 1).to_numpy()
         rmse[name] = _compute_rmse(squared_errors[is_in_set], errors[is_in_set], counts[is_in_set], weights[is_in_set])
@@ -134,7 +139,7 @@ def evaluate_cross_validation(
     -------
     DataFrame
         ``*_std``, ``*_committee_error`` and ``*_error`` of the structures that belong to a fold; the index is the
-        position of the structure in `labelled`.
+        position of the structure in `labelled`. Empty if there are no committees.
     """
     fold_tables = []
     for number, committee in enumerate(cross_validation.committees):
@@ -172,7 +177,7 @@ def _compute_rmse(squared_errors: Array, errors: Array, counts: Array, weights: 
     """
 
     def compute_rms(squares: Array, factors: Array) -> Array:
-        """Compute the root of the weighted mean of `squares` over the configurations, the first axis."""
+        """Compute the root of the mean of `squares` over the configurations, the first axis, weighted by `factors`."""
         totals = factors.sum(axis=0)
         mean_square = np.nansum(squares * factors, axis=0) / np.where(totals > 0, totals, 1.0)
         return np.where(totals > 0, np.sqrt(mean_square), np.nan)
@@ -198,7 +203,7 @@ def find_typical_members(rmse: dict[str, dict[str, Any]]) -> list[int]:
     """List the members with typical training errors of energies and forces.
 
     A typical error is at most `MAX_MEMBER_ERROR_RATIO` times the smallest error of a member. If no member is typical,
-    the list contains the member with the smallest force error.
+    the list contains the member with the smallest force error. A property with unknown errors is ignored.
 
     Parameters
     ----------

@@ -24,12 +24,12 @@ from paretofit.learning.md_run import Dynamics, MdEngine, MdRun, MdSnapshot, Tra
 from paretofit.learning.sets import Stratum, get_stratum, is_always_training
 from paretofit.structures import is_too_close
 
-MAX_CHECK_INTERVAL_STEPS = 20  # number of steps between checks of temperature, volume and distances
+MAX_CHECK_INTERVAL_STEPS = 20  # largest number of steps between checks of temperature, volume and distances
 TEMPERATURE_CHECKS = 5  # number of checks in the running mean of the temperature
 EQUILIBRATION_FRAMES = 3  # number of frames that are recorded during the equilibration
 # number of checks between computations of the extrapolation grade, which costs as much as many steps
 GRADE_CHECK_INTERVAL = 5
-# no trajectory is stopped below this temperature, because strained or cut start structures heat up
+# below this temperature, no trajectory is stopped as too hot, because strained or cut start structures heat up
 MIN_STOP_TEMPERATURE_K = 3000.0
 VOLUME_RANGE = 0.8, 1.25  # volume per atom of a strained start structure, relative to that of its input
 MIN_MD_DISTANCE_RATIO = 0.4  # smallest distance of two atoms, relative to the sum of their covalent radii
@@ -39,8 +39,8 @@ GRADE_REASON = "the extrapolation grade reached"  # beginning of a reason; the s
 def select_start_structures(structures: Sequence[Atoms], max_atoms: int | None) -> tuple[list[Atoms], str]:
     """Select the structures from which molecular dynamics can start.
 
-    These have at least two atoms, at most `max_atoms` atoms, and, if they are strained, a volume per atom within
-    `VOLUME_RANGE` of the volume of the unmodified input. Structures under larger strain would collapse and heat up;
+    These have at least two and at most `max_atoms` atoms. If they are strained, the ratio of their volume per atom to
+    that of the unmodified input is within `VOLUME_RANGE`. Structures under larger strain would collapse and heat up;
     they are selected only if there are no other structures.
 
     Parameters
@@ -66,8 +66,8 @@ def select_start_structures(structures: Sequence[Atoms], max_atoms: int | None) 
     small_structures = [atoms for atoms in candidates if max_atoms is None or len(atoms) <= max_atoms]
     if not small_structures:
         raise InputError(
-            f"no structure of 2{'' if max_atoms is None else f' to {max_atoms}'} atoms to start the dynamics from; add "
-            "files to 'learning.explore.start_structures', or increase 'learning.explore.max_atoms'"
+            f"no structure has {'at least 2' if max_atoms is None else f'2 to {max_atoms}'} atoms, so that no dynamics "
+            "can start; add files to 'learning.explore.start_structures', or increase 'learning.explore.max_atoms'"
         )
     inputs = [atoms for atoms in structures if is_always_training(atoms)]
     volumes = {(atoms.info.get("input"), *atoms.pbc): _compute_volume(atoms) for atoms in inputs}
@@ -156,11 +156,12 @@ def run_md(
 ) -> Trajectory:
     """Run one trajectory until its end, or until it becomes unphysical or extrapolates too far.
 
-    A trajectory starts with an equilibration. It is stopped if atoms are lost or too close to each other, or if the
-    running mean of the temperature, the volume or, after the equilibration, the extrapolation grade is out of bounds.
-    The last physical structure, or the structure whose grade is too high, is then appended to the frames at regular
-    intervals. The first `EQUILIBRATION_FRAMES` frames are from the equilibration; their times are negative or zero.
-    An exception of the engine, or an element that the potential does not support, becomes the reason in the result.
+    A trajectory starts with an equilibration. It is stopped if atoms are lost or too close to each other, if the energy
+    is not finite, if the volume or, after the equilibration, the running mean of the temperature or the extrapolation
+    grade is out of bounds, or if `on_frame` requires it. Frames are recorded at regular intervals. If the trajectory is
+    stopped, the last physical structure, or the structure whose grade is too high, becomes the last frame. The first
+    `EQUILIBRATION_FRAMES` frames are from the equilibration; their times are negative or zero. An exception of the
+    engine, or an element that the potential does not support, becomes the reason in the result.
 
     Parameters
     ----------
@@ -174,6 +175,11 @@ def run_md(
         Returns the highest extrapolation grade of the atoms of a structure; by default, grades are not checked.
     on_frame : callable, optional
         Receives each frame and its time in ps; returns the reason to stop the trajectory, or an empty string.
+
+    Raises
+    ------
+    InputError
+        If the integrator is LAMMPS and LAMMPS cannot be loaded.
     """
     if foreign_elements := sorted(set(run.atoms.get_chemical_symbols()) - set(engine.elements)):
         reason = f"the start structure contains {foreign_elements[0]}, which the potential does not support"

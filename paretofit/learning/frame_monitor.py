@@ -99,6 +99,7 @@ class FrameMonitor:
             row |= self.summarise(assessment)
             stress = assessment.stress
         elif is_bulk:
+            # (6,) of a single potential, or (m, 6) of a committee without calibration
             stress = np.reshape(self.potential.predict(atoms).stress, (-1, 6)).mean(axis=0)
         if is_bulk:
             row["pressure_kbar"] = compute_pressure(stress, len(atoms), snapshot.temperature, row["volume"]) / KBAR

@@ -34,8 +34,8 @@ def collect_free_atom_energies(
     -------
     energies : dict of str to dict of str to float
         Energies in eV by level and element.
-    isolated_atoms : (n,) int64
-        Positions of the isolated atoms in the dataset, sorted; the constraint replaces their rows. Empty for "fitted".
+    isolated_indices : (n,) int64
+        Indices of the isolated atoms in the dataset, sorted; the constraint replaces their rows. Empty for "fitted".
 
     Raises
     ------
@@ -55,7 +55,7 @@ def collect_free_atom_energies(
             f"{list_first(missing_elements, 5)}; add it to the structures, or give its energy"
         )
     energies[levels[-1]] |= select_level_energies(setting, levels[-1], levels[-1])
-    return energies, np.array(sorted(atom.position for atom in isolated_atoms), dtype=np.int64)
+    return energies, np.array(sorted(atom.dataset_index for atom in isolated_atoms), dtype=np.int64)
 
 
 def build_free_atom_constraint(

@@ -57,6 +57,11 @@ def explore_with_initial_potential(
     frames : list of ase.Atoms
     message : str
         Numbers of trajectories and frames, and problems, as a phrase for the console.
+
+    Raises
+    ------
+    InputError
+        If no start structure has an allowed number of atoms, or a file of a trajectory is corrupt.
     """
     for atoms in candidates:
         atoms.info.setdefault("family", f"candidate:{atoms.info['config_id']}")

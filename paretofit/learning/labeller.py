@@ -121,13 +121,13 @@ class Labeller:
         -------
         dict
             ``level``, ``reason`` (description of `LevelChoice`), ``levels`` (its table), ``labels`` (number of labels
-            of the structures at all levels), ``failed`` (reasons of failures, by level and id) and ``seconds`` (cost of
-            the labels).
+            of the structures at all levels), ``failed`` (reasons of failures by ``"LEVEL ID"``) and ``seconds`` (CPU
+            time of the labels).
 
         Raises
         ------
         InputError
-            If all trial labels of a new loop fail.
+            If all trial labels of a new loop fail, or `paretofit.labelling.plan_labels` raises it.
         """
         ids_by_level, choice = self._plan_levels(request, rng)
         self._compute_trial_labels(request.iteration, ids_by_level)
@@ -237,6 +237,7 @@ class Labeller:
             new_labels, len(tasks), "labels", get_work=lambda label: work[label[0].key], total_work=sum(work.values())
         )
         try:
+            # without tasks, there is no progress to report
             for _, record in tracked_labels if tasks else new_labels:
                 self.journal.entries.append(record)  # `compute_labels` has written it to the file
         finally:
@@ -247,7 +248,7 @@ class Labeller:
 
 def _estimate_work(tasks: Sequence[Task], settings: LabelSettings) -> dict[str, float]:
     """Estimate the relative cost of each label, by key, to weight the progress: costs differ by orders of magnitude."""
-    # a model without measured costs suffices for relative costs
+    # a model without measured costs (no rows of 5 terms) suffices for relative costs
     model = fit_cost_model(np.empty((0, 5)), [])
     terms = [compute_cost_terms(task.atoms, task.level, settings.engine) for task in tasks]
     return {task.key: float(model.predict_seconds(row)) for task, row in zip(tasks, terms, strict=True)}

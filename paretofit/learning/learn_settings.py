@@ -100,7 +100,7 @@ class DownweightSettings(StrictSettings):
 
 
 class LinearModelSettings(StrictSettings, ABC):
-    """Committee of linear models in a basis of any family."""
+    """Committee of linear models in any basis."""
 
     name: str
     twojmax: int
@@ -213,7 +213,7 @@ class ExploreSettings(StrictSettings):
     @model_validator(mode="after")
     def _check_conditions(self) -> Self:
         """Check that no temperature is negative, and that a trajectory is not shorter than the time between frames."""
-        # without a grid, the lower end of the range is not None
+        # `or 0.0` is for the type checker: without a grid, the lower end of the range is not None
         lowest_temperature = min(self.temperature_k.grid or [self.temperature_k.low or 0.0])
         if lowest_temperature < 0:
             raise ValueError(f"'temperature_k' is in K and cannot be below zero; got {lowest_temperature:g}")
@@ -232,8 +232,7 @@ class CutOutSettings(StrictSettings):
 
     @model_validator(mode="after")
     def _check_size(self) -> Self:
-        """Check that the environment can have as few atoms as a cell may have."""
-        # a sphere in the material with the lowest density
+        """Check that a sphere of this radius has at most `max_atoms` atoms in the material with the lowest density."""
         min_atoms = int(MIN_ATOM_DENSITY * 4 / 3 * np.pi * self.radius**3)
         if min_atoms > self.max_atoms:
             raise ValueError(
@@ -249,7 +248,8 @@ class SelectSettings(StrictSettings):
     tolerance: ToleranceSettings = Field(ToleranceSettings(), description="Largest acceptable errors.")
     discard_above: DiscardSettings = Field(DiscardSettings(), description="Predicted errors of unphysical frames.")
     strategy: Literal["random", "diverse"] = Field(
-        "random", description="Choice among frames above tolerance: at random, as in the paper, or for diversity."
+        "random",
+        description="Choice among frames above tolerance: at random, as in Bidoggia et al. (2025), or for diversity.",
     )
     max_selected: Count = Field(1000, description="Largest number of frames selected in an iteration.")
     calibration: Literal["slope", "isotonic", "quantile"] = Field(

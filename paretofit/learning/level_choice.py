@@ -97,6 +97,7 @@ def fit_level_offsets(
     used_levels : sequence of str
         Levels of the labels to be shifted; the best level has no offset.
     elements : sequence of str
+        All elements of the structures.
 
     Returns
     -------
@@ -218,7 +219,7 @@ def _predict_error_ratio(
 ) -> float:
     """Predict the larger of the energy and force errors after `n_new` labels, relative to the current errors.
 
-    This is the equation of the module, divided by ε(n)².
+    The ratio is the square root of the equation of the module, divided by ε(n)².
     """
     new_share = n_new / (n_train + n_new)
     curve_ratio = (n_train / (n_train + n_new)) ** (2 * exponent)

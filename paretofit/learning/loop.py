@@ -79,7 +79,9 @@ class LearningLoop:
     on_message: Callable[[str], None] = log.info
 
     def run(self, *, only_stage: str | None = None, on_iteration: Callable[[int], object] | None = None) -> str:
-        """Run or resume the loop until it ends; return the reason why it ended.
+        """Run or resume the loop until it ends; return the reason why it ended, or the stage that `only_stage` ran.
+
+        The folder of the first iteration must contain the structures to label.
 
         Parameters
         ----------
@@ -91,7 +93,8 @@ class LearningLoop:
         Raises
         ------
         InputError
-            If `only_stage` requires a stage that is not finished, or there are too few structures or labels.
+            If `only_stage` requires a stage that is not finished, a file of a finished stage has changed, or there are
+            too few structures or labels.
         """
         numbers = self.folder.list_iterations()
         number = next((number for number in numbers if not self._is_finished(number)), max(numbers))
@@ -119,7 +122,7 @@ class LearningLoop:
         """Run a stage of iteration `number` unless it is finished; return the reason to end the loop, or "".
 
         If the settings of a finished stage of the last iteration have changed, the stage and later ones are repeated.
-        Raises an `InputError` if an earlier stage is not finished.
+        Raises an `InputError` if an earlier stage is not finished, or a file of this finished stage has changed.
         """
         record, digest = iteration.read_record(stage), self._hash_settings(stage)
         if record is not None and record["settings"] != digest and number == max(self.folder.list_iterations()):

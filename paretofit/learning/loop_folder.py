@@ -96,7 +96,13 @@ class LearnFolder:
         return sorted(int(folder.name) for folder in folders if folder.is_dir())
 
     def read_records(self, stage: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield the number of each iteration in which a stage is finished, and the record of the stage."""
+        """Yield the number of each iteration in which a stage is finished, and the record of the stage.
+
+        Raises
+        ------
+        InputError
+            If a record is corrupt.
+        """
         for number in self.list_iterations():
             record = self.get_iteration(number).read_record(stage)
             if record is not None:
@@ -152,7 +158,7 @@ class IterationFolder:
         Raises
         ------
         InputError
-            If a file has changed or is missing.
+            If a file has changed or is missing, or the record is corrupt.
         """
         for name, digest in (self.read_record(stage) or {}).get("sha256", {}).items():
             path = self.path / name

@@ -128,9 +128,9 @@ def _build_sections(
 
 
 def _read_tables(folder: LearnFolder, name: str) -> pd.DataFrame:
-    """Join the tables in the files `name` of all iterations with a committee; the column ``of`` is the iteration.
+    """Join the tables in the files `name` of all iterations with a committee; iterations without the file are omitted.
 
-    Iterations without the file are omitted.
+    The column ``of`` is the iteration of the file; it replaces a column of this name in the file.
     """
     paths = {number: folder.get_iteration(number).path / name for number, _ in folder.read_records("train")}
     tables = [pd.read_csv(path).assign(of=number) for number, path in paths.items() if path.is_file()]
@@ -152,7 +152,7 @@ def _plan_figures(folder: LearnFolder, iterations: pd.DataFrame) -> Iterator[Fig
     plots: dict[str, tuple[Any, str]] = {
         "errors": (
             partial(figures.plot_errors_over_iterations, trained_iterations),
-            "Errors of the potential by iteration. Hollow symbols: mean and standard deviation of members' errors.",
+            "Errors of the potential by iteration. Hollow symbols: mean and standard deviation of the members' errors.",
         ),
         "batch": (
             partial(figures.plot_batch_errors, _read_tables(folder, "batch_errors.csv")),
@@ -175,7 +175,7 @@ def _plan_figures(folder: LearnFolder, iterations: pd.DataFrame) -> Iterator[Fig
             "t-SNE of mean descriptors of all labelled configurations, by the iteration that added them.",
         ),
     }
-    for name, (draw, caption) in plots.items():
+    for name, (draw, caption) in plots.items():  # the caption of a plan is a function
         yield FigurePlan(name, draw, partial(str, caption), is_wide=name != "map")
 
 

@@ -87,7 +87,13 @@ def _measure_kind(errors: pd.DataFrame) -> dict[str, float]:
 
 
 def read_last_errors(folder: LearnFolder) -> pd.DataFrame:
-    """Read ``errors.csv`` of the last committee; an iteration must have trained a committee."""
+    """Read ``errors.csv`` of the last committee; an iteration must have trained a committee.
+
+    Raises
+    ------
+    InputError
+        If a record of a training is corrupt.
+    """
     last_iteration = max(number for number, _ in folder.read_records("train"))
     return pd.read_csv(folder.get_iteration(last_iteration).path / "errors.csv")
 
@@ -100,6 +106,11 @@ def build_facts(folder: LearnFolder, iterations: pd.DataFrame) -> list[tuple[str
     folder : LearnFolder
     iterations : DataFrame
         Table of ``iterations.csv``.
+
+    Raises
+    ------
+    InputError
+        If a record of a training is corrupt.
     """
     tolerance, errors = read_tolerance(folder), read_last_errors(folder)
     records = list(folder.read_records("train"))
@@ -143,12 +154,12 @@ def describe_progress(records: list[tuple[int, dict[str, Any]]]) -> str:
         f"{batches[0][0]} to {batches[-1][0]}."
     )
     if any(" rose " in change for change in changes):
-        return f"{frame_progress} {progress}; this set has only structures of the beginning."
+        return f"{frame_progress} {progress}; this set has only structures of the first iteration."
     return f"{progress}. {frame_progress}"
 
 
 def _describe_changes(errors: Mapping[str, list[float | None]]) -> Iterator[str]:
-    """Describe the change from the first to the last error of each property; omit properties with unknown errors."""
+    """Describe the change from the first to the last error of each property, unless one of them is unknown or zero."""
     for name, history in errors.items():
         first_error, last_error = (history[0], history[-1]) if history else (None, None)
         if first_error and last_error and np.isfinite([first_error, last_error]).all():
@@ -199,8 +210,8 @@ def _describe_quality(record: Mapping[str, Any], tolerance: ToleranceSettings) -
         else ""
     )
     return (
-        f"{verdict}. Errors on the test set of the first iteration, the same in all: {'; '.join(error_texts)}."
-        f"{missing_text}"
+        f"{verdict}. Errors on the test set of the first iteration, which is the same in all iterations: "
+        f"{'; '.join(error_texts)}.{missing_text}"
         + (
             " Structures far above equilibrium, and with large forces, count less than others, as in the training "
             "('learning.model.downweight')."
@@ -213,7 +224,8 @@ def _describe_quality(record: Mapping[str, Any], tolerance: ToleranceSettings) -
 def _describe_kinds(table: pd.DataFrame, tolerance: ToleranceSettings) -> str:
     """Name the kinds with errors above tolerance, the worst first, and the kinds with too few held-out configurations.
 
-    `table` is that of `tabulate_errors_by_kind`.
+    At most `MAX_LISTED_KINDS` kinds above tolerance are named; the others are counted. `table` is that of
+    `tabulate_errors_by_kind`.
     """
     kinds = table[table["kind"] != "all"]
     ratios = pd.DataFrame({name: kinds[name] / getattr(tolerance, name) for name in PROPERTIES})
@@ -255,14 +267,14 @@ def describe_batch(records: list[tuple[int, dict[str, Any]]]) -> str:
 def _describe_cost(iterations: pd.DataFrame) -> str:
     """Describe the CPU time of the labels and, if recorded, the wall time of all stages."""
     n_labels, seconds = int(iterations["labels"].sum()), float(iterations["label_seconds"].sum())
-    text = f"{n_labels} labels, {format_duration(seconds)} of CPU time for them"
+    text = f"{n_labels} labels, which took {format_duration(seconds)} of CPU time"
     if "wall_seconds" in iterations:
         text += f"; {format_duration(float(iterations['wall_seconds'].sum()))} of wall time for all stages together"
     return f"{text}, in {len(iterations)} iterations."
 
 
 def _describe_next(records: list[tuple[int, dict[str, Any]]], iterations: pd.DataFrame) -> str:
-    """Describe the extrapolation of the errors on the first test set by one more batch of new labels.
+    """Describe the extrapolation of the errors on the first test set to one more batch of labels.
 
     The size of this batch is the mean number of labels of an iteration after the first one.
     """

@@ -40,7 +40,7 @@ class MaceModel:
     elements: Sequence[str]
 
     def load(self, folder: Path) -> Committee:
-        """Read a committee that `train` has written."""
+        """Read a committee that `train` has written; raise an `InputError` if a file is missing or corrupt."""
         return Committee(MacePotential.read(folder))
 
     def train(self, training_data: TrainingData, folder: Path, *, seed: int, context: RunContext) -> TrainingResult:

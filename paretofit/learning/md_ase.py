@@ -86,6 +86,7 @@ class AseDynamics(Dynamics):
             self._integrator.step()
             volume_ratio = self._box.compute_volume_ratio(self._atoms.cell[:])
             temperature = _compute_temperature(self._atoms)
+            # `not <` is also true for NaN
             if md_run.describe_volume_problem(volume_ratio) or not temperature < self.max_temperature:
                 break
         return self._take_snapshot()

@@ -1,7 +1,7 @@
 """Protocol of the models that the loop trains, and its implementation by linear models.
 
 A training set may contain labels of several convergence levels. The energies of every level except the best one then
-have an offset per atom of each element; these offsets are fitted with the model. The rows of a level have a lower
+have an offset per atom of each element; these offsets are fitted. The rows of a level have a lower
 weight if the errors of its labels are large compared to the errors of the model.
 """
 
@@ -65,12 +65,18 @@ class Committee:
 
     @property
     def n_members(self) -> int:
-        """Number of members."""
+        """Number of members of the committee; it has no meaning for a potential without members."""
         potential = self.potential
         return potential.n_members if isinstance(potential, MacePotential) else len(potential.coefficients)
 
     def assess(self, atoms: Atoms) -> Assessment:
-        """Predict energy, forces and stress of a structure, with disagreements, intervals and extrapolation grades."""
+        """Predict energy, forces and stress of a structure, with disagreements, intervals and extrapolation grades.
+
+        Raises
+        ------
+        InputError
+            If the potential is not a committee, or has no data on its training set.
+        """
         return self.potential.assess(atoms)
 
     def assess_members(self, atoms: Atoms) -> tuple[Assessment, Any]:
@@ -78,13 +84,24 @@ class Committee:
         return self.potential.assess_and_predict(atoms)
 
     def compute_max_grade(self, atoms: Atoms) -> float:
-        """Compute the highest extrapolation grade of the atoms, without the cost of a full `assess`."""
+        """Compute the highest extrapolation grade of the atoms, without the cost of a full `assess`.
+
+        Raises
+        ------
+        InputError
+            If the potential has no data on its training set.
+        """
         return float(self.potential.compute_grades(atoms).max())
 
     def build_md_engine(self, member: int | None, folder: Path) -> MdEngine:
         """Build the MD engine of a member, or of the mean if `member` is None.
 
         The LAMMPS files of a linear potential are written to `folder`.
+
+        Raises
+        ------
+        InputError
+            If the committee has no such member.
         """
         potential = self.potential.without_uncertainty() if member is None else self.potential.get_member(member)
         if isinstance(potential, MacePotential):
@@ -106,7 +123,7 @@ class Model(Protocol):
         """
 
     def load(self, folder: Path) -> Committee:
-        """Read a committee that `train` has written."""
+        """Read a committee that `train` has written; raise an `InputError` if a file is missing or corrupt."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +142,10 @@ class TrainingResult:
     member_records : tuple of dict
         Table row about the training of each member; empty for linear models.
     configuration_weights : (n,) float64 or float
-        Weights of the rows of each configuration of the training data.
+        Weights of the rows of each configuration of the training data, or the same weight for all.
     cross_validation : CrossValidation or None
         Committees, each trained without one fold of the training set. ``fold`` is the fold of each configuration of the
-        training training_data, -1 for those in no fold. None for models that are too expensive to train again.
+        training data, -1 for those in no fold. None for models that are too expensive to train again.
     """
 
     committee: Committee
@@ -167,7 +184,7 @@ class LinearModel:
         return build_core_repulsion(self.elements) if self.settings.core_repulsion else None
 
     def load(self, folder: Path) -> Committee:
-        """Read a committee that `train` has written."""
+        """Read a committee that `train` has written; raise an `InputError` if a file is missing or corrupt."""
         return Committee(LinearPotential.read(folder))
 
     def train(self, training_data: TrainingData, folder: Path, *, seed: int, context: RunContext) -> TrainingResult:
@@ -181,10 +198,10 @@ class LinearModel:
         """
         dataset, levels = training_data.dataset, training_data.levels
         train_indices = np.flatnonzero(training_data.sets == TRAIN)
-        energies, isolated_atoms = collect_free_atom_energies(
+        energies, isolated_indices = collect_free_atom_energies(
             self.settings.reference_energies, dataset, levels, self.build_basis(self.settings.twojmax)
         )
-        fit_indices = np.setdiff1d(train_indices, isolated_atoms)
+        fit_indices = np.setdiff1d(train_indices, isolated_indices)
         if not len(fit_indices):
             raise InputError("the training set has no labels; see iterations/*/label.json for the labels that failed")
         designs = self._load_or_compute_designs(training_data, context)

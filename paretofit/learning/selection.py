@@ -57,7 +57,10 @@ class Calibration:
     n_points: dict[str, int]
 
     def predict(self, name: str, disagreement: Array) -> tuple[Array, Array]:
-        """Predict the errors of a property and their upper bounds, ``(n,)`` each, from disagreements ``(n,)``."""
+        """Predict the errors of a property and their upper bounds, ``(n,)`` each, from disagreements ``(n,)``.
+
+        The property must be in `curves`.
+        """
         expected_error = self.curves[name].predict_error(disagreement)
         return expected_error, self.bound_factors[name] * expected_error
 
@@ -80,7 +83,8 @@ def calibrate(
     Returns
     -------
     Calibration
-        Properties with fewer than `MIN_CALIBRATION_POINTS` points are missing.
+        Only points with a disagreement and an error above zero are used, and no points with tiny errors (see
+        `MIN_RELATIVE_ERROR`). Properties with fewer than `MIN_CALIBRATION_POINTS` such points are missing.
 
     Raises
     ------
@@ -129,7 +133,10 @@ def _compute_bound_quantile(weights: Array) -> float:
 
 
 def compute_point_weights(source: Array, disagreement: Array, frame_disagreement: Array | None) -> Array:
-    """Compute the weight of each calibration point from its source and the similarity of its disagreement to frames.
+    """Compute the weights of calibration points from their sources and similarity to the disagreements of frames.
+
+    The similarity is a Gaussian function of the logarithm of the disagreement, centred on the median disagreement of
+    the frames.
 
     The ratio of error to disagreement depends on the disagreement: it is near 1 for structures far from the training
     set, where members differ more than they err in common, and larger for structures close to the training set. Frames
@@ -158,6 +165,7 @@ def compute_point_weights(source: Array, disagreement: Array, frame_disagreement
     Returns
     -------
     (n,) float64
+        Positive weights, not normalised.
     """
     weights = np.ones(len(disagreement))
     if frame_disagreement is not None:
@@ -246,7 +254,8 @@ def classify_frames(
     DataFrame
         A row per frame: by property ``*_std`` (disagreement) and, if calibrated, ``*_expected`` (error predicted from
         the disagreement) and ``*_bound`` (upper bound of the error), meV/atom, meV/Å, GPa; ``extrapolation_grade``,
-        ``above`` (properties above tolerance, separated by spaces), ``verdict``.
+        ``above`` (properties above tolerance, separated by spaces), ``verdict``. A property without a disagreement,
+        such as the stress of a molecule, is not above tolerance.
     """
     disagreement = tabulate_disagreements(assessments)
     table = disagreement.add_suffix("_std")
@@ -312,6 +321,11 @@ def build_configuration(frame: Atoms, grades: Array, config_id: int, iteration: 
         Id of the configuration, and number of the iteration that labels it, for the info.
     settings : SelectSettings
         ``cut_out`` limits the size of frames that have a periodic direction.
+
+    Returns
+    -------
+    ase.Atoms
+        Copy without a calculator; `CUT_OUT_KEY` in its info marks an environment that was cut out.
     """
     atoms: Atoms = frame.copy()
     atoms.calc = None

@@ -15,10 +15,11 @@ from typing import Any
 
 TRAIN, VALIDATE, TEST = "train", "validate", "test"
 MIN_GROUPS = 3  # number of groups that a category must have, so that each of the three sets can have one of them
-# ratio of the size of the validation or test set to the size that corresponds to its share, which moves of groups do
-# not exceed when they represent kinds, periodicities and inputs, and pairs of a kind and a periodicity
+# largest size of the validation or test set after a group was moved into it to represent a kind, periodicity or input,
+# divided by the size that corresponds to its share
 MAX_SHARE_RATIO = 2.0
-MAX_SHARE_RATIO_OF_PAIRS = 1.5  # lower, because pairs are more numerous
+# the same for pairs of a kind and a periodicity; lower, because pairs are more numerous
+MAX_SHARE_RATIO_OF_PAIRS = 1.5
 
 
 def represent_categories(

@@ -35,8 +35,8 @@ def assign_sets(
     Free atoms, cells of one atom and input structures are assigned to the training set, other configurations to the set
     of their group, and MD frames to the set of the start structure of their trajectory. New groups are stratified: each
     is assigned to the set with the largest total deficit. A deficit is the number of configurations by which a set is
-    below its share. The deficits are added over all configurations and over the categories of the group: the
-    configurations with the same strata, kind, periodicity, input, or pair of kind and periodicity. Groups are then
+    below its share of a category. The total is the sum over the categories of the group: its combination of strata, its
+    kinds, periodicities and inputs, its pairs of kind and periodicity, and all configurations. Groups are then
     moved, if possible, so that each kind, periodicity and input is in every set (`represent_categories`).
 
     Parameters
@@ -142,7 +142,7 @@ def _name_categories(strata: Iterable[Stratum]) -> set[tuple[str, str]]:
     return categories
 
 
-def describe_small_strata(structures: Sequence[Atoms], sets: Mapping[int, str], group_by: Sequence[str]) -> str:
+def describe_missing_categories(structures: Sequence[Atoms], sets: Mapping[int, str], group_by: Sequence[str]) -> str:
     """Describe the kinds, periodicities and inputs that the validation or the test set lacks, for a message.
 
     The text is empty if both sets have all of them. Configurations that always belong to the training set are ignored.

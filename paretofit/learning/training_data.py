@@ -16,7 +16,7 @@ from paretofit.learning.level_choice import fit_learning_exponent, measure_level
 from paretofit.learning.loop_folder import LearnFolder
 from paretofit.learning.selection import MIN_CALIBRATION_POINTS
 from paretofit.learning.set_balance import TEST, TRAIN, VALIDATE
-from paretofit.learning.sets import assign_group_numbers, assign_sets, describe_small_strata
+from paretofit.learning.sets import assign_group_numbers, assign_sets, describe_missing_categories
 from paretofit.learning.training_set import TrainingData
 
 HELD_OUT_NOTE = (
@@ -52,7 +52,7 @@ def assign_new_sets(
     Raises
     ------
     InputError
-        If the training or the validation set is too small.
+        If the training or the validation set is too small, or ``sets.json`` is corrupt.
     """
     assignment = folder.read_set_assignment()
     structures = list(new_structures)
@@ -73,7 +73,7 @@ def assign_new_sets(
         )
     write_json_with_digest(folder.sets_path, {"group_by": keys, "sets": sets})
     if not known_sets:
-        return sets, describe_small_strata(structures, sets, keys)
+        return sets, describe_missing_categories(structures, sets, keys)
     new_sets = {sets[int(atoms.info["config_id"])] for atoms in new_structures}
     return sets, HELD_OUT_NOTE if new_sets and TRAIN not in new_sets else ""
 
@@ -92,7 +92,7 @@ def load_training_data(folder: LearnFolder, iteration_number: int, level_names: 
     Raises
     ------
     InputError
-        If no configuration has a label.
+        If no configuration has a label, or the dataset, ``sets.json`` or the previous record is corrupt.
     """
     dataset = Dataset(folder.dataset_path)
     assignment = folder.read_set_assignment()

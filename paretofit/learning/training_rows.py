@@ -118,7 +118,7 @@ def build_parts(
                 (kind == RowKind.ENERGY) & (level == training_data.levels.index(name)) for name in shifted_levels
             ]
             X = np.hstack([rows[:, :n_columns], *(rows[:, :n_elements] * mask[:, None] for mask in is_shifted)])
-            if constraint is not None:
+            if constraint is not None:  # both use the unreduced X
                 X, y = constraint.reduce_rows(X), constraint.reduce_targets(X, y, training_data.levels[-1])
             w = level_weights[level, kind] * configuration_weights[configuration]
             is_train_row = np.ones(int(is_training.sum()), dtype=bool)
@@ -162,7 +162,7 @@ def compute_configuration_weights(
     rms_force = np.array([np.sqrt(np.nanmean(np.square(label.forces))) for label in labels])
     squares = np.zeros(len(energy))
     for quantity, scale in ((excess_energy, scales.energy), (rms_force, scales.forces)):
-        if scale is not None:
+        if scale is not None:  # an unknown quantity, NaN, does not lower the weight
             squares += np.nan_to_num(quantity / scale) ** 2
     return np.asarray(1 / np.sqrt(1 + squares))
 

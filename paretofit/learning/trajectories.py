@@ -232,6 +232,11 @@ def add_dispersion(engine: MdEngine, kind: str) -> MdEngine:
         Engine without dispersion; it is not changed.
     kind : {"none", "d2", "d3"}
         Kind of dispersion; with "none", the engine itself is returned.
+
+    Raises
+    ------
+    InputError
+        If D2 has no parameters for an element.
     """
     if kind == "none":
         return engine

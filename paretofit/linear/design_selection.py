@@ -10,12 +10,15 @@ import scipy.linalg
 from paretofit.core import Array, InputError
 from paretofit.linear.factor import compute_column_scales
 
-RELATIVE_PRIOR_RIDGE = 1e-6  # ridge, in units of the mean square of a scaled column
+RELATIVE_PRIOR_RIDGE = 1e-6  # λ / max(1, n_candidates / p), in columns of unit norm
 MIN_RELATIVE_SPREAD = 1e-12  # a column with a smaller ratio of standard deviation to largest value is constant
 
 
 def select_d_optimal(rows: Array, n: int, existing_rows: Array | None = None) -> tuple[Array, Array]:
-    """Select rows one by one; each step takes the row that increases log det(XᵀX) the most.
+    """Select rows one by one; each step takes the row that increases log det(XᵀX + λ) the most.
+
+    X are the existing and the selected rows with columns scaled to unit norm; the small ridge λ makes the determinant
+    positive for fewer rows than columns.
 
     Parameters
     ----------
@@ -24,14 +27,14 @@ def select_d_optimal(rows: Array, n: int, existing_rows: Array | None = None) ->
     n : int
         Number of rows to select.
     existing_rows : (n_existing, p) float64, optional
-        Rows that are part of XᵀX from the start.
+        Rows that are part of X from the start; none by default.
 
     Returns
     -------
     positions : (n,) int64
-        Positions in the order of selection.
+        Positions of the selected candidates, in the order of selection.
     gains : (n,) float64
-        Increase of log det(XᵀX + λ) by each selected row, in descending order.
+        Increase of log det(XᵀX + λ) by each selected row; descending.
 
     Raises
     ------
@@ -40,9 +43,10 @@ def select_d_optimal(rows: Array, n: int, existing_rows: Array | None = None) ->
 
     Notes
     -----
-    det(Λ + X_SᵀX_S) = det Λ · det(1 + W_S W_Sᵀ) with W = X Λ^{-1/2}, so this is the greedy maximisation of a
-    determinant of a kernel matrix, with one new row of its Cholesky factor in each step: O(n_candidates · n) in
-    memory and O(n_candidates · n²) in time (L. Chen, G. Zhang and E. Zhou, NeurIPS 2018).
+    With Λ = XᵀX + λ of the existing rows, and the selected candidates X_S, det(Λ + X_SᵀX_S) = det Λ · det(1 + W_S W_Sᵀ)
+    for W = X Λ^{-1/2}, so this is the greedy maximisation of the determinant of a kernel matrix, with one new row of
+    its Cholesky factor in each step: O(n_candidates · n) in memory and O(n_candidates · n²) in time (L. Chen, G. Zhang
+    and E. Zhou, NeurIPS 2018).
     """
     candidates, existing_array = _validate_rows(rows, n, existing_rows)
     scale = compute_column_scales(np.vstack([candidates, existing_array]))
@@ -72,19 +76,20 @@ def select_farthest_points(points: Array, n: int, existing_points: Array | None 
     Parameters
     ----------
     points : (n_candidates, p) float64
-        Features of the candidates; each column is divided by its standard deviation before distances are computed.
+        Features of the candidates. Before distances are computed, each column is divided by its standard deviation over
+        all points; constant columns are ignored.
     n : int
         Number of points to select.
     existing_points : (n_existing, p) float64, optional
-        Without them, the first point is the one farthest from the mean.
+        Points that exist already; without them, the first selected point is the one farthest from the mean.
 
     Returns
     -------
     positions : (n,) int64
-        Positions in the order of selection.
+        Positions of the selected candidates, in the order of selection.
     distances : (n,) float64
-        Distance of each selected point to the nearest existing or earlier selected point, in standard deviations, in
-        descending order; but without existing points, the first distance is that to the mean.
+        Distance of each selected point to the nearest existing or earlier selected point, in standard deviations;
+        descending, except that without existing points the first distance is that to the mean.
 
     Raises
     ------
@@ -94,9 +99,9 @@ def select_farthest_points(points: Array, n: int, existing_points: Array | None 
     candidates, existing_array = _validate_rows(points, n, existing_points)
     all_points = np.vstack([candidates, existing_array])
     mean, spread = all_points.mean(axis=0), all_points.std(axis=0)
-    is_varying = spread > MIN_RELATIVE_SPREAD * np.abs(all_points).max(axis=0, initial=1e-300)
+    is_varying = spread > MIN_RELATIVE_SPREAD * np.abs(all_points).max(axis=0)
     scaled_candidates, scaled_existing = (
-        (part - mean)[:, is_varying] / spread[is_varying] for part in (candidates, existing_array)
+        (array - mean)[:, is_varying] / spread[is_varying] for array in (candidates, existing_array)
     )
     min_distances = np.full(len(scaled_candidates), np.inf)
     for point in scaled_existing:
@@ -115,6 +120,7 @@ def select_farthest_points(points: Array, n: int, existing_points: Array | None 
 
 
 def _validate_rows(rows: Array, n: int, existing_rows: Array | None) -> tuple[Array, Array]:
+    """Validate the input of a selection; return the candidates and the existing rows, ``(0, p)`` if there are none."""
     candidates = np.asarray(rows, dtype=np.float64)
     existing_array = np.asarray(
         np.empty((0, candidates.shape[-1])) if existing_rows is None else existing_rows, np.float64

@@ -27,7 +27,7 @@ class TriangularFactor:
     rank : int
         Numerical rank.
     condition : float
-        1-norm estimate of the condition number of T, or of S if T is decomposed.
+        1-norm estimate of the condition number of T, or of S if T is decomposed; infinite if the rank is zero.
     complete_decomposition : tuple of arrays or None
         U (k, rank), S (rank, rank) upper triangular, V (k, rank); U and V have orthonormal columns.
     """
@@ -41,7 +41,8 @@ class TriangularFactor:
     def from_triangle(cls, T: Array, tolerance: float) -> "TriangularFactor":
         """Determine the rank of an upper triangular T, and decompose T if its rank is in doubt.
 
-        Pivots below `tolerance` times the largest pivot count as zero.
+        T has full rank if its reciprocal condition number exceeds `tolerance`. Otherwise, pivots of QR with column
+        pivoting count as zero below `tolerance` times the largest pivot.
         """
         reciprocal = estimate_reciprocal_condition(T)
         if reciprocal > tolerance:
@@ -62,7 +63,7 @@ class TriangularFactor:
         return "qr" if self.complete_decomposition is None else "rrqr"
 
     def solve(self, rhs: Array, *, transposed: bool = False) -> Array:
-        """Compute the minimum-norm least-squares solution x of T x = rhs, or of Tᵀ x = rhs."""
+        """Compute the minimum-norm least-squares solution x of T x = rhs, or of Tᵀ x = rhs; both are ``(k, m)``."""
         if self.complete_decomposition is None:
             return np.asarray(scipy.linalg.solve_triangular(self.T, rhs, trans=int(transposed), check_finite=False))
         if self.rank == 0:
@@ -90,5 +91,5 @@ def compute_column_scales(A: Array) -> Array:
 
 
 def compute_rank_tolerance(shape: tuple[int, ...]) -> float:
-    """Compute the relative size below which pivots are rounding errors: max(n, p) times epsilon."""
+    """Compute the relative size below which pivots of a matrix are rounding errors: max(n, p) times epsilon."""
     return float(max(shape) * np.finfo(np.float64).eps)

@@ -1,12 +1,12 @@
 """Optimisation of the weights of groups of configurations by held-out errors, with exact gradients.
 
-The moments of each group and kind of row are computed from whitened rows, relative to a baseline fit (see
-`paretofit.linear.reduction`). A fit with any weights is then a sum of p × p matrices and one Cholesky factorisation,
-whatever the number of rows:
+The moments of each group g and kind of row k are computed from the whitened rows U_gk and the residuals r_gk of a
+baseline fit (see `paretofit.linear.reduction`). A fit with weights w_gk, whose coefficients differ from the baseline by
+δ, is then a sum of p × p matrices and one Cholesky factorisation, whatever the number of rows:
 
     M(w) = Σ w_gk² U_gkᵀU_gk,   M δ = Σ w_gk² U_gkᵀ r_gk,
 
-and with the held-out errors E(δ), dE/d ln w_gk = 2 w_gk² λᵀ U_gkᵀ(r_gk − U_gk δ), where M λ = dE/dδ.
+and for any function E(δ) of the held-out errors, dE/d ln w_gk = 2 w_gk² λᵀ U_gkᵀ(r_gk − U_gk δ), where M λ = dE/dδ.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NEGLIGIBLE_ERRORS = {RowKind.ENERGY: 1e-4, RowKind.FORCE: 1e-3, RowKind.STRESS: 
 
 @dataclass(frozen=True)
 class GroupSums:
-    """Moments of the parts; a part is a group and a kind of row, and iteration yields the parts.
+    """Moments of the rows of each part: a group and a kind of row. Iteration yields the parts.
 
     Attributes
     ----------
@@ -55,13 +55,17 @@ class GroupSums:
 
     @classmethod
     def from_rows(cls, U: Array, r: Array, kind: Array, group: Array) -> GroupSums:
-        """Compute the moments of every group and kind that has rows."""
+        """Compute the moments of every group and kind that has rows.
+
+        The arguments are the whitened rows ``(n, p)``, and their residuals, kinds and groups ``(n,)``.
+        """
         pairs = [(str(name), row_kind) for name in dict.fromkeys(group.tolist()) for row_kind in RowKind]
-        members = {pair: np.flatnonzero((group == pair[0]) & (kind == pair[1])) for pair in pairs}
-        rows = {part: index for part, index in members.items() if len(index)}
-        G, c = (np.array([U[index].T @ A[index] for index in rows.values()]) for A in (U, r))
-        s, n = (np.array([function(r[index]) for index in rows.values()]) for function in (lambda v: v @ v, len))
-        return cls(list(rows), G, c, s, n)
+        all_indices = {pair: np.flatnonzero((group == pair[0]) & (kind == pair[1])) for pair in pairs}
+        row_indices = {part: indices for part, indices in all_indices.items() if len(indices)}
+        G, c = (np.array([U[indices].T @ A[indices] for indices in row_indices.values()]) for A in (U, r))
+        s = np.array([r[indices] @ r[indices] for indices in row_indices.values()])
+        n = np.array([len(indices) for indices in row_indices.values()])
+        return cls(list(row_indices), G, c, s, n)
 
     def __iter__(self) -> Iterator[GroupKind]:
         return iter(self.parts)
@@ -71,7 +75,7 @@ class GroupSums:
         return np.asarray(np.maximum(self.s - 2 * self.c @ delta + self.G @ delta @ delta, 0.0))
 
     def gather(self, values: Mapping[GroupKind, float]) -> Array:
-        """Gather the values of the parts in an array, ``(n_parts,)``, with 0 for a part without a value."""
+        """Gather a number for each part in an array, ``(n_parts,)``, with 0 for a part that `values` lacks."""
         return np.array([values.get(part, 0.0) for part in self.parts])
 
 
@@ -88,7 +92,7 @@ class OptimisedWeights:
     objective : (float, float)
         Objective before and after the optimisation, without the regulariser.
     n_evaluations : int
-        Number of fits.
+        Number of fits that the optimiser needed.
     """
 
     weights: dict[GroupKind, float]
@@ -111,10 +115,17 @@ class GroupMoments:
         `RowKind`.
     group : (n,) str
         Group of the row's configuration.
-    held_out : (n,) bool
+    is_held_out : (n,) bool
         Rows on which errors are measured; the others are fitted.
     weights : (n,) float64
         Weights of the baseline fit and of the whitening.
+
+    Attributes
+    ----------
+    baseline : (p,) float64
+        Coefficients of the baseline fit.
+    train_sums, held_out_sums : GroupSums
+        Moments of the rows that are fitted, and of the others.
 
     Raises
     ------
@@ -144,28 +155,28 @@ class GroupMoments:
         )
 
     def fit(self, weights: Mapping[GroupKind, float]) -> Array:
-        """Compute the coefficients of the weighted fit, ``(p,)``."""
+        """Compute the coefficients of a fit, ``(p,)``; training parts without a weight are ignored."""
         delta, _ = self._solve(weights)
         return np.asarray(self.baseline + scipy.linalg.solve_triangular(self._R, delta) / self._scale)
 
     def compute_errors(self, weights: Mapping[GroupKind, float]) -> dict[GroupKind, float]:
-        """Compute the held-out RMSE of each part."""
+        """Compute the held-out RMSE of each part in a fit with these weights, in the units of the rows."""
         squares = self.held_out_sums.sum_squared_residuals(self._solve(weights)[0])
         return dict(zip(self.held_out_sums, np.sqrt(squares / self.held_out_sums.n).tolist(), strict=True))
 
     def compute_objective(
         self, weights: Mapping[GroupKind, float], importance: Mapping[GroupKind, float]
     ) -> tuple[float, dict[GroupKind, float]]:
-        """Compute Σ importance · ½ ln(MSE + ε²) over held-out parts, and its derivatives with respect to ln w.
+        """Compute Σ importance · ½ ln(MSE + ε²) over held-out parts, and its derivatives with respect to each ln w.
 
-        ε is the negligible error of `NEGLIGIBLE_ERRORS`.
+        ε is the error in `NEGLIGIBLE_ERRORS` of the part's kind.
 
         Parameters
         ----------
         weights : mapping of part to float
             Weight of every training part.
         importance : mapping of part to float
-            Share of each held-out part.
+            Share of each held-out part; 0 if it is missing.
         """
         delta, factor = self._solve(weights)
         train_sums, held_out_sums = self.train_sums, self.held_out_sums
@@ -198,7 +209,8 @@ def optimise_weights(
 ) -> OptimisedWeights:
     """Find weights near their initial values that minimise the weighted mean of the logarithms of held-out errors.
 
-    Because of the logarithms, a relative improvement counts equally for errors of any size.
+    Because of the logarithms, a relative improvement counts equally for errors of any size. A weight changes by a
+    factor of at most `MAX_WEIGHT_RATIO`.
 
     Parameters
     ----------
@@ -206,7 +218,7 @@ def optimise_weights(
     initial_weights : mapping of part to float
         Positive weight of every training part.
     importance : mapping of part to float
-        Shares of the held-out errors in the objective.
+        Shares of the held-out errors in the objective, which are scaled to a sum of 1.
     regulariser : float
         ρ of the penalty ρ Σ (ln w − ln w₀)²; because of it, weights without influence keep their initial values.
     max_iterations : int
@@ -215,7 +227,7 @@ def optimise_weights(
     Raises
     ------
     InputError
-        If a part of `importance` is not held out, or a weight is missing or not positive.
+        If a part of `importance` is not held out, its sum is not positive, or a weight is missing or not positive.
     """
     parts = moments.train_sums.parts
     _check_weights(moments, initial_weights, importance)
@@ -224,9 +236,9 @@ def optimise_weights(
 
     def compute_cost(log_weights: Array) -> tuple[float, Array]:
         value, gradient = moments.compute_objective(dict(zip(parts, np.exp(log_weights), strict=True)), shares)
-        offset = log_weights - initial_log_weights
-        slope = np.array([gradient[part] for part in parts]) + 2 * regulariser * offset
-        return value + regulariser * float(offset @ offset), slope
+        change = log_weights - initial_log_weights
+        slope = np.array([gradient[part] for part in parts]) + 2 * regulariser * change
+        return value + regulariser * float(change @ change), slope
 
     bounds = [(log - np.log(MAX_WEIGHT_RATIO), log + np.log(MAX_WEIGHT_RATIO)) for log in initial_log_weights]
     options = {"maxiter": max_iterations}
@@ -254,9 +266,9 @@ def trace_weight_front(
     moments : GroupMoments
     initial_weights : mapping of part to float
     objectives : two mappings of part to float
-        Shares of the held-out errors in each objective.
+        Shares of the held-out errors in each objective, which are scaled to a sum of 1.
     n_points : int
-        Number of mixtures, including both ends.
+        Number of mixtures, including the two objectives themselves.
     regulariser : float
         As in `optimise_weights`.
 
@@ -265,6 +277,11 @@ def trace_weight_front(
     list of (share, weights, means)
         For each mixture the share of the second objective, the `OptimisedWeights`, and the two objectives as geometric
         means of held-out errors.
+
+    Raises
+    ------
+    InputError
+        As in `optimise_weights`.
     """
     first_shares, second_shares = (_normalise(shares) for shares in objectives)
     front = []
@@ -291,6 +308,7 @@ def _normalise(importance: Mapping[GroupKind, float]) -> dict[GroupKind, float]:
 def _check_weights(
     moments: GroupMoments, initial_weights: Mapping[GroupKind, float], importance: Mapping[GroupKind, float]
 ) -> None:
+    """Raise InputError for weights that are not positive, NaN included, and for errors that cannot be measured."""
     for group, kind in moments.train_sums:
         if not initial_weights.get((group, kind), 0.0) > 0:
             raise InputError(f"the {kind.name.lower()} weight of group '{group}' must be positive to be optimised")

@@ -39,7 +39,10 @@ class LeverageScores:
     def from_row_leverages(
         cls, row_leverages: Array, kinds: Array, configuration: Array, rank: int, n_configurations: int
     ) -> "LeverageScores":
-        """Build the scores from the leverages, kinds and configuration numbers of the rows, ``(n,)`` each."""
+        """Build the scores from the leverages, kinds and configuration numbers of the rows, ``(n,)`` each.
+
+        In `rows`, leverages that exceed 1 by rounding are set to 1.
+        """
         is_energy = kinds == RowKind.ENERGY
         regular = np.bincount(configuration[is_energy], row_leverages[is_energy], n_configurations)
         return cls(
@@ -74,7 +77,8 @@ def leverage_scores(
     Raises
     ------
     InputError
-        If shapes disagree, a value is not finite, or a configuration has no energy row.
+        If shapes disagree, a row is not finite, a weight or `n_columns` is out of range, or a configuration has no
+        energy row.
 
     Notes
     -----
@@ -84,7 +88,7 @@ def leverage_scores(
     if X.ndim != 2 or 0 in X.shape or not np.isfinite(X).all():
         raise InputError(f"rows must be finite and of the shape (n, p), both at least 1; got {X.shape}")
     if n_columns is not None and not 1 <= n_columns <= X.shape[1]:
-        raise InputError(f"columns must be between 1 and {X.shape[1]}; got {n_columns}")
+        raise InputError(f"n_columns must be between 1 and {X.shape[1]}; got {n_columns}")
     kinds = parse_row_kinds(kind, len(X))
     if numbers.shape != (len(X),) or numbers.dtype.kind not in "iu" or numbers.min() < 0:
         raise InputError(f"configuration must number the configuration of each of the {len(X)} rows from 0")

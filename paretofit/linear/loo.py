@@ -4,8 +4,8 @@ If predictions of the weighted rows are H y with H = V Vᵀ, and the rows b of o
 residuals of these rows change from r_b to (I − H_bb)⁻¹ r_b (see `paretofit.linear.reduction`): one solve for each
 configuration or group.
 
-The penalty is λ Σ (d_j β_j)² with d_j the norm of weighted column j, so that λ is a pure number. It is compared with
-the eigenvalues of the weighted, column-scaled Gram matrix, whose sum is the number of columns.
+The penalty is λ Σ (d_j β_j)² with d_j the norm of weighted column j, so that λ is a pure number, which is added to the
+eigenvalues of the weighted, column-scaled Gram matrix. The sum of these eigenvalues is the number of columns.
 """
 
 from dataclasses import dataclass
@@ -69,15 +69,16 @@ def leave_one_out(
 
 
 def compute_loo_residuals(V: Array, residuals: Array, group: Array) -> Array:
-    """Compute (I − V_b V_bᵀ)⁻¹ r_b for the rows b of every group; NaN where the matrix is singular.
+    """Compute (I − V_b V_bᵀ)⁻¹ r_b for the rows b of every group, ``(n, n_targets)``; NaN where it is not determined.
 
     Parameters
     ----------
     V : (n, r) float64
         Orthonormal basis of the column space.
     residuals : (n, n_targets) float64
-        Residuals of the fit to all rows.
+        Weighted residuals r of the fit to all rows.
     group : (n,) int
+        Number of each row's group.
     """
     loo_residuals = np.empty_like(residuals)
     for members in split_by_group(group):
@@ -104,12 +105,14 @@ class RidgeChoice:
     ----------
     coefficients : (p, n_targets) float64
     penalty : (n_targets,) float64
+        λ.
     loo_residuals : (n, n_targets) float64
         Leave-one-out residuals, unweighted.
     rank : int
         Numerical rank of the weighted, column-scaled rows.
     condition : float
-        Ratio of the largest to the smallest nonzero singular value of these rows, without unpenalised columns.
+        Ratio of the largest to the smallest nonzero singular value of the penalised columns of these rows, after they
+        are made orthogonal to the unpenalised ones; infinite if there are none.
     """
 
     coefficients: Array
@@ -140,6 +143,11 @@ def choose_ridge(
         As in `leave_one_out`.
     penalties : tuple of float
         Candidates λ, ascending.
+
+    Raises
+    ------
+    InputError
+        As in `fit_wls`.
     """
     X, Y, kinds = validate_rows(rows, targets, kind)
     weights = get_row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
@@ -147,6 +155,7 @@ def choose_ridge(
     scale = compute_column_scales(A)
     A /= scale
     A_unpenalised, A_penalised = A[:, :n_unpenalised], A[:, n_unpenalised:]
+    # F is an orthonormal basis of the unpenalised columns, U one of the penalised columns without their part in F.
     F, unpenalised_rank = compute_column_space(A_unpenalised.copy()) if n_unpenalised else (A_unpenalised, 0)
     remainder = WY - F @ (F.T @ WY)
     U, s, Vt = scipy.linalg.svd(A_penalised - F @ (F.T @ A_penalised), full_matrices=False, check_finite=False)
@@ -174,15 +183,16 @@ def choose_ridge(
 class BestPenalty:
     """For each target, the penalty with the smallest leave-one-out loss among penalties tried in ascending order.
 
-    Of several penalties whose losses are equal within `LOSS_TOLERANCE`, the largest is chosen, so that the choice does
-    not depend on rounding.
+    Of several penalties whose losses are equal within `LOSS_TOLERANCE`, or all infinite, the largest is chosen, so that
+    the choice does not depend on rounding.
 
     Attributes
     ----------
     penalty : (n_targets,) float64
     loo_residuals : (n, n_targets) float64
         Weighted leave-one-out residuals.
-    solution : (p, n_targets) float64
+    solution : (n_singular_values, n_targets) float64
+        Coefficients in the basis of right singular vectors.
     """
 
     def __init__(self) -> None:

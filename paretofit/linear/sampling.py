@@ -11,8 +11,8 @@ def sample_configurations(scores: Array, n: int, *, rng: np.random.Generator | N
     Parameters
     ----------
     scores : (n_configurations,) float64
-        Non-negative scores: leverages, or equal numbers for uniform sampling. Configurations with a score
-        of zero come last, in random order.
+        Non-negative scores: leverages, or equal numbers for uniform sampling. Configurations with a score of zero are
+        drawn last, in random order.
     n : int
         Number of configurations to draw, at most all of them.
     rng : numpy.random.Generator, optional

@@ -30,13 +30,15 @@ class Fit:
     ----------
     coefficients : (p,) or (p, n_targets) float64
     rank : int
-        Numerical rank of the weighted, column-scaled matrix.
+        Numerical rank of the weighted, column-scaled rows, including those of a ridge.
     condition : float
-        1-norm estimate of the condition number of this matrix, or of its independent part if it is rank-deficient.
+        1-norm estimate of the condition number of these rows, or of their independent part if the rank is deficient.
+        With fewer rows than columns and no ridge, the rows are not weighted.
     solver : str
         "qr", or "rrqr" if column pivoting was needed to reveal the rank.
-    rmse, mae : mapping of kind to float or (n_targets,) float64
-        Unweighted errors over the rows of each kind, in the unit of the targets.
+    rmse, mae : mapping of str to float or (n_targets,) float64
+        Unweighted errors of all rows of each kind ("energy", "force", "stress") that is present, in the units of the
+        targets.
     """
 
     coefficients: Array
@@ -75,7 +77,8 @@ def fit_wls(
     energy_weight, force_weight, stress_weight : float
         w_E, w_F and w_S, which multiply the residuals, not their squares; only their ratios matter.
     weights : (n,) float64, optional
-        Weights of single rows, which replace the weights of the kinds; a row of weight 0 is ignored.
+        Weights of single rows, which replace the weights of the kinds; a row of weight 0 is not fitted, but counts in
+        the errors.
     ridge : float
         λ of a penalty λ Σ (d_j β_j)², d_j being the norm of weighted column j; 0 for none.
     n_unpenalised : int
@@ -85,7 +88,7 @@ def fit_wls(
     Raises
     ------
     InputError
-        If shapes disagree, a weight is not positive, or a row or target is not finite.
+        If shapes disagree, a weight or `ridge` is out of range, or a row or target is not finite.
     """
     X, Y, kinds = validate_rows(rows, targets, kind)
     kind_weights = get_row_weights(kinds, energy_weight, force_weight, stress_weight)
@@ -142,6 +145,7 @@ class WideFactor:
     Attributes
     ----------
     Q : (p, n) float64
+        Orthonormal columns.
     factor : TriangularFactor
         Factor of T.
     scale : (p,) float64
@@ -188,7 +192,7 @@ def build_penalty_rows(p: int, ridge: float, n_unpenalised: int) -> Array:
 
 
 def get_row_weights(kinds: Array, energy_weight: float, force_weight: float, stress_weight: float = 1.0) -> Array:
-    """Assign each row the weight of its kind, ``(n,) float64``.
+    """Return the weight of each row's kind, ``(n,) float64``; of ``np.arange(3)``, these are w_E, w_F and w_S.
 
     Raises
     ------
@@ -206,7 +210,7 @@ def get_row_weights(kinds: Array, energy_weight: float, force_weight: float, str
 
 
 def compute_rms_by_kind(residuals: Array, kinds: Array) -> dict[RowKind, Array]:
-    """Compute root mean squares over the rows of each kind that is present; NaN if a residual is NaN."""
+    """Compute root mean squares, ``(n_targets,)``, over the rows of each kind that is present; NaN propagates."""
     masks = {kind: kinds == kind for kind in RowKind}
     return {kind: np.sqrt(np.mean(residuals[mask] ** 2, axis=0)) for kind, mask in masks.items() if mask.any()}
 

@@ -70,7 +70,8 @@ def extract_numbers(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If a column has a value that is not a number; the message quotes the first such value and names its row.
+        If a column has a value that is not a number; the message quotes the first such text and names its row, or names
+        the type of a column that is neither text nor numbers, such as dates.
     """
     return pd.DataFrame({name: _convert_to_numbers(frame[name]) for name in names}, index=frame.index)
 
@@ -83,7 +84,7 @@ def find_finite_rows(values: pd.DataFrame, drop_missing: bool) -> np.ndarray:
     values : DataFrame, (n_rows, n_objectives)
         Numeric columns.
     drop_missing : bool
-        Whether the caller drops the other rows; if it is false, such rows are an error.
+        Whether the caller drops rows with NaN or infinity; otherwise, they are an error.
 
     Raises
     ------
@@ -128,7 +129,7 @@ def _convert_to_numbers(column: pd.Series) -> np.ndarray:
 
 
 def _limit_number(value: Any) -> Any:
-    """Replace an integer or numeric text beyond float64 by the largest float64 of its sign; return others unchanged."""
+    """Replace an integer or numeric text beyond float64 by the largest float64 of its sign; keep any other value."""
     if not isinstance(value, int | str):
         return value
     try:

@@ -23,9 +23,10 @@ def estimate_intervals(errors: Array, repetitions: Sequence[Array], coverage: fl
 
     The logarithms x of the errors in n - 1 further splits and in the study's own split (there the mean of the
     logarithms over the repetitions) are treated as a sample of a normal distribution. Its standard deviation s contains
-    the scatter due to splits, draws and test sets, and the next value lies in x̄ ± t_{n-1} s (1 + 1/n)^½ (G. J. Hahn
-    and W. Q. Meeker, Statistical Intervals, Wiley, 1991, section 4.7). Bootstrap samples of the test sets are not used,
-    because the scatter due to the test sets would then count twice.
+    the scatter due to splits, draws and test sets, and the next value lies in x̄ ± t s (1 + 1/n)^½, where t is the
+    quantile (1 + `coverage`)/2 of Student's t distribution with n - 1 degrees of freedom (G. J. Hahn and W. Q. Meeker,
+    Statistical Intervals, Wiley, 1991, section 4.7). Bootstrap samples of the test sets are not used, because the
+    scatter due to the test sets would then count twice.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ def scale_intervals(ends: Array, n_splits: Array, coverage: float) -> Array:
 
 
 def compute_front_probabilities(objectives: Sequence[Array], costs: Array) -> Array:
-    """Compute the share of samples in which each setting is on the front of some errors and the cost.
+    """Compute the share of samples in which each setting is on the Pareto front of the errors and the cost.
 
     Parameters
     ----------

@@ -75,8 +75,8 @@ def pareto_front(
     Raises
     ------
     InputError
-        If a column of `objectives` or `group_by` is missing or invalid, if there are no objectives or rows, or if
-        `aggregate` is unknown.
+        If a column of `objectives` or `group_by` is missing or invalid, if there are no objectives or no rows with
+        finite values, or if `aggregate` is unknown.
     """
     objectives = check_objectives(frame, objectives)
     groups = _check_group_columns(frame, objectives, group_by)
@@ -177,6 +177,7 @@ def _read_tables(
             frames.append(add_table_column(frame, path))
     check_different_files(sources)
     table, notes = join_tables(frames)
+    # With groups, the front has no columns but those that each table was checked to have.
     return table, notes + ([] if group_by else describe_missing_columns(frames))
 
 

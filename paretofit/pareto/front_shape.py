@@ -35,7 +35,7 @@ def find_knee(front: pd.DataFrame, objectives: Sequence[str]) -> int:
     Raises
     ------
     InputError
-        If a column is missing or has a value that is not positive and finite, or if there are no rows.
+        If a column is missing or has a value that is not positive and finite, or if there are no objectives or rows.
     """
     return int(np.argmin(scale_objectives(front, objectives).sum(axis=1)))
 
@@ -77,10 +77,11 @@ def compute_front_shares(front: pd.DataFrame, objectives: Sequence[str], by: str
     Parameters
     ----------
     front : DataFrame
+        Points of a front, with a unique index.
     objectives : sequence of str
         Columns with positive finite values.
     by : str
-        Column whose values divide the points into groups, such as ``level``.
+        Column whose values divide the points into groups, such as ``level``. Points with NaN are in no group.
 
     Returns
     -------
@@ -241,9 +242,9 @@ def select_best_by_budget(points: pd.DataFrame, error: str, cost: str) -> pd.Dat
     Returns
     -------
     DataFrame
-        The rows that are not dominated in error and cost, in ascending order of cost and with a new index. A row has
-        the lowest error for budgets from ``budget_from``, its own cost, to ``budget_to``, the cost of the next row
-        (infinite for the last row).
+        The rows that are not dominated in error and cost (the first of several equal ones), in ascending order of cost
+        and with a new index. A row has the lowest error for budgets from ``budget_from``, its own cost, to
+        ``budget_to``, the cost of the next row (infinite for the last row).
 
     Raises
     ------
@@ -290,7 +291,7 @@ def drop_similar_ranges(ranges: pd.DataFrame, by: str, max_ranges: int, max_rati
         Column whose values differ between adjacent ranges. If ranges with the same value become adjacent, they are
         merged.
     max_ranges : int
-        Maximum number of ranges. The first and the last range are never dropped, so it acts as 2 if it is lower.
+        Maximum number of ranges. The first and the last range are never dropped, even if it is lower than 2.
     max_ratio : float
         Largest factor by which dropping a range may increase the score. If every range exceeds it, more than
         `max_ranges` remain.
@@ -301,8 +302,8 @@ def drop_similar_ranges(ranges: pd.DataFrame, by: str, max_ranges: int, max_rati
         The remaining rows; ``budget_to``, if there is such a column, is not updated.
     """
     while len(ranges) > max(max_ranges, 2):
-        score = ranges["score"].to_numpy(dtype=float)
-        ratios = score[:-2] / score[1:-1]  # increase of the score if a range other than the first and last is dropped
+        scores = ranges["score"].to_numpy(dtype=float)
+        ratios = scores[:-2] / scores[1:-1]  # factor by which the score rises if a range between the ends is dropped
         position = 1 + int(ratios.argmin())
         if ratios[position - 1] > max_ratio:
             break

@@ -33,7 +33,7 @@ def add_table_column(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def check_different_files(paths: Sequence[Path]) -> None:
-    """Raise `InputError` if two paths lead to the same file; the rows of a copied file are merged by `join_tables`."""
+    """Raise `InputError` if two paths lead to the same file; `join_tables` omits the rows of a copy of a file."""
     resolved_paths = [path.resolve() for path in paths]
     for position, path in enumerate(paths):
         if resolved_paths[position] in resolved_paths[:position]:
@@ -69,7 +69,7 @@ def join_tables(frames: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, list[str]
 
 
 def describe_missing_columns(frames: Sequence[pd.DataFrame]) -> list[str]:
-    """Return a message for each table, from `add_table_column`, that lacks columns of another table."""
+    """Return a message for each table (not empty, from `add_table_column`) that lacks columns of another table."""
     names = list(dict.fromkeys(name for frame in frames for name in frame.columns))
     notes = []
     for frame in frames:

@@ -96,14 +96,17 @@ class LearningCurve:
 
     @cached_property
     def central_errors(self) -> Array:
-        """Error at each size, ``(k,)``: the mean over splits, the median over repetitions, or the RMS over folds."""
+        """Error at each size, ``(k,)``: geometric mean of `intervals`; without them, the median or the RMS of folds."""
         averages = np.array([self._average(errors) for errors in self.errors])
         means = np.full(len(averages), np.nan) if self.intervals is None else np.sqrt(np.prod(self.intervals, axis=0))
         return np.where(np.isnan(means), averages, means)
 
     @cached_property
     def bootstrap_errors(self) -> Array:
-        """Averages of bootstrap replicas, ``(N_REPLICAS, k)``; a row has the same repetitions at all sizes."""
+        """Averages of bootstrap replicas, ``(N_REPLICAS, k)``.
+
+        A row draws the same repetitions at all sizes with equal numbers of repetitions.
+        """
         return np.column_stack([self._average_replicas(errors) for errors in self.errors])
 
     def _average(self, errors: Array, axis: int | None = None) -> Array:
@@ -118,9 +121,10 @@ class LearningCurve:
     def relative_quantiles(self) -> tuple[Array, Array]:
         """10 % and 90 % quantiles of the errors at each size, divided by the central error, each ``(k,)``.
 
-        If all repetitions are the same fit, as with the whole training set, the quantiles are derived from those of the
-        next smaller size, on the assumption that their logarithms are proportional to n^(-1/2). They are NaN if there
-        is no smaller size.
+        With folds, they are quantiles of `bootstrap_errors`. If all errors are equal, as for repetitions with the whole
+        training set, the quantiles are derived from those of the next smaller size, on the assumption that their
+        logarithms are proportional to n^(-1/2); they are NaN if there is no smaller size. Where `intervals` is not NaN,
+        its ends replace the quantiles.
         """
         low, high = np.full((2, len(self.sizes)), np.nan)
         samples = self.bootstrap_errors.T if self.has_folds else self.errors
@@ -184,7 +188,7 @@ class LearningCurve:
         return fit_power_law_factors(self.sizes[first_index:], fitted_errors, sizes, min_limits)
 
     def _extrapolate_from_reference(self, reference: LearningCurve, sizes: Array) -> Array:
-        """Extrapolate ε² = ε_ref² + δ², as `extrapolate_factors` does, from the curve of the reference level.
+        """Compute the ratios of `extrapolate_factors` from ε² = ε_ref² + δ², with ε_ref of the reference level.
 
         δ² is the mean of ε² - ε_ref² over the `MIN_FITTED_SIZES` largest measured sizes. If the label error is known,
         δ is limited to the range from `min_learned_share` of this error to the whole error.
@@ -206,7 +210,8 @@ class LearningCurve:
 def _draw_positions(n: int) -> NDArray[np.int_]:
     """Draw positions from 0 to n - 1 with replacement for each bootstrap replica, ``(N_REPLICAS, n)`` int.
 
-    The seed is fixed, so that plans are reproducible and the replicas of all settings are paired.
+    The seed is fixed, so that plans are reproducible and the replicas of all settings are paired. The cached array is
+    shared by all calls and must not be modified.
     """
     return (np.random.default_rng(0).random((N_REPLICAS, n)) * n).astype(int)
 

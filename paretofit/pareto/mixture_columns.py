@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-# Columns of results tables that are read as text, because levels and penalties are names.
+# Types (dtype of pandas.read_csv) of the columns of results tables that are read as text, because they hold names.
 TEXT_COLUMNS = dict.fromkeys(("level", "ridge", "base_level", "middle_level", "top_level", "basis"), str)
 # Columns that describe a mixture, in addition to its name in ``level`` and the number of configurations at its top
 # level in ``n_train``. Their fields are empty for fits of a single level.

@@ -62,7 +62,7 @@ class Limits:
     max_properties: Mapping[str, float] = field(default_factory=dict)
 
     def select(self, options: pd.DataFrame, *columns: str) -> pd.DataFrame:
-        """Select the options that are within the limits of `columns`, by default within all limits."""
+        """Select the options within the limits of `columns`, by default within all limits; NaN exceeds any limit."""
         limits = {
             "label_seconds": self.budget, "energy": self.max_energy, "force": self.max_force,
             MD_COST_COLUMN: self.max_md_cost, **self.max_properties,
@@ -86,8 +86,9 @@ def tabulate_options(
     ----------
     results : pandas.DataFrame
         A row for each fit, with the columns `REQUIRED_COLUMNS` (meV/atom, meV/Å, s); ``md_us_per_atom_step``, ``ridge``
-        and the ends of 90 % intervals (``ref_energy_low``, ..., with ``further_splits``) are optional. Rows whose
-        errors are not positive and finite, or whose cost is not positive, are ignored.
+        and the ends of 90 % intervals (``ref_energy_low``, ..., with ``further_splits``) are optional. If no row has a
+        reference error, the leave-one-out errors (``loo_ref_energy``, ...) are used. Rows whose errors are not positive
+        and finite, or whose cost is not positive, are ignored.
     budget : float or sequence of float, optional
         Cost of all labels, s. The options include the largest number of configurations that each budget pays for. As
         errors are interpolated linearly in log(error) against log(n), the best option within a budget is at this number
@@ -100,16 +101,16 @@ def tabulate_options(
     Returns
     -------
     pandas.DataFrame
-        A row for each option: the columns of its setting, ``n_train``, ``label_seconds``, the expected errors
-        ``energy`` and ``force`` (meV/atom, meV/Å) with the ends of their intervals (``_low``, ``_high``), ``beyond``
-        (whether ``n_train`` is larger than all measured sizes), the errors of properties, and ``md_us_per_atom_step``
-        (NaN if unknown). Intervals contain 80 % of the draws of the training set, around the median; with further
-        splits, they contain 80 % of new draws in new splits, and the error is the mean over splits.
+        A row for each option (mixtures: only measured sizes): the columns of its setting, ``n_train``,
+        ``label_seconds``, the expected errors ``energy`` and ``force`` (meV/atom, meV/Å) with the ends of their
+        intervals (``_low``, ``_high``), ``beyond`` (whether ``n_train`` is larger than all measured sizes), the errors
+        of properties, and ``md_us_per_atom_step`` (NaN if unknown). Intervals contain 80 % of the draws of the training
+        set, around the median; with further splits, 80 % of new draws in new splits, around the geometric mean.
 
     Raises
     ------
     InputError
-        If a column is missing, if no row can be used, or if the extrapolation factor is below 1.
+        If a column is missing or not numeric, if no row can be used, or if the extrapolation factor is below 1.
     """
     if extrapolation_factor < 1:
         raise InputError(f"'extrapolation_factor' must be at least 1 (no extrapolation); got {extrapolation_factor:g}")
@@ -127,7 +128,7 @@ def tabulate_options(
 
 
 def choose_option(options: pd.DataFrame, limits: Limits, prefer: str = "both") -> pd.Series:
-    """Choose the option with the lowest error within the limits; if they contain no budget, the cheapest option.
+    """Choose the option with the lowest error within the limits or, without a budget, the cheapest one.
 
     Parameters
     ----------
@@ -165,7 +166,7 @@ def choose_option(options: pd.DataFrame, limits: Limits, prefer: str = "both") -
 
 
 def compute_score(options: pd.DataFrame, prefer: str) -> pd.Series:
-    """Compute the score that `choose_option` minimises: one error in its unit, or the geometric mean of both errors."""
+    """Check `prefer`, and compute the score that `choose_option` minimises: one error or the geometric mean of both."""
     check_choice("'prefer'", prefer, PREFERENCES)
     if prefer != "both":
         return options[prefer]
@@ -179,7 +180,10 @@ def select_minimum(options: pd.DataFrame, column: str) -> pd.Series:
 
 
 def choose_option_by(options: pd.DataFrame, limits: Limits, prefer: str, column: str) -> pd.DataFrame:
-    """Choose the best option for each value of `column` with an option within the limits; sort them by their score."""
+    """Choose an option by `choose_option` for each value of `column`, and sort these options by their score.
+
+    Values without an option within the limits are omitted; at least one value must have such an option.
+    """
     groups = limits.select(options).groupby(column, sort=False)
     table = pd.DataFrame([choose_option(group, limits, prefer) for _, group in groups])
     return table.iloc[np.argsort(compute_score(table, prefer).to_numpy(), kind="stable")].reset_index(drop=True)
@@ -191,7 +195,7 @@ def find_adjacent_measurements(results: pd.DataFrame, row: pd.Series) -> pd.Data
     Parameters
     ----------
     results : pandas.DataFrame
-        A row for each fit, as in `tabulate_options`.
+        A row for each fit, checked as in `tabulate_options`.
     row : pandas.Series
         The option, from `tabulate_options`.
 
@@ -213,7 +217,7 @@ def find_adjacent_measurements(results: pd.DataFrame, row: pd.Series) -> pd.Data
 
 
 def describe_setting(row: pd.Series) -> str:
-    """Describe a setting: ``"level 3, 96 configurations, 2Jmax = 6, w_E/w_F = 12.25, random sampling"``."""
+    """Describe a setting (``"level 3, 96 configurations, 2Jmax = 6, ..."``), with its basis and ridge if it has any."""
     ridge = f", ridge {row['ridge']}" if "ridge" in row.index else ""
     basis = f" ({row[BASIS_COLUMN]})" if BASIS_COLUMN in row.index else ""
     return (
@@ -241,10 +245,7 @@ def _select_usable_rows(results: pd.DataFrame) -> pd.DataFrame:
     numbers = values.to_numpy(dtype=float)
     is_usable = (numbers > 0).all(axis=1) & np.isfinite(numbers[:, 1:3]).all(axis=1)  # columns 1 and 2 are the errors
     if not is_usable.any():
-        raise InputError(
-            "no row of the results table has finite errors and a label cost above zero; "
-            "check these columns of the table"
-        )
+        raise InputError("no row of the results table has finite errors, size and cost above zero; check these columns")
     usable_rows: pd.DataFrame = table[is_usable]
     return usable_rows
 
@@ -260,7 +261,7 @@ def has_folds(table: pd.DataFrame) -> bool:
 
 
 def find_reference_level(table: pd.DataFrame) -> str:
-    """Find the only level whose test errors equal its reference errors; otherwise, take the most expensive level."""
+    """Find the only single level whose test and reference errors are equal; otherwise, take the most expensive one."""
     table = table[~find_mixtures(table)]
     if {"test_energy", "test_force"} <= set(table.columns):
         is_same = (table["test_energy"] == table["ref_energy"]) & (table["test_force"] == table["ref_force"])
@@ -274,7 +275,7 @@ def find_reference_level(table: pd.DataFrame) -> str:
 def _group_settings(
     table: pd.DataFrame, reference_level: str
 ) -> Iterator[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame | None]]:
-    """Yield each setting, its rows and, for cheaper single levels, the rows of this setting at the reference level."""
+    """Yield each setting, its rows and, for cheaper single levels, its rows at the reference level (otherwise None)."""
     columns = list_setting_columns(table)  # the first one is the level
     groups: dict[Any, pd.DataFrame] = dict(iter(table.groupby(columns, sort=False)))
     for values, rows in groups.items():
@@ -313,7 +314,7 @@ def _build_curve(
 def _list_sizes(measured_sizes: np.ndarray, unit_costs: np.ndarray, size_limits: _SizeLimits) -> np.ndarray:
     """List the measured sizes, other sizes up to the extrapolation limit, and the largest size within each budget.
 
-    `unit_costs` are the costs of a label (s) at the measured sizes.
+    They are in ascending order. `unit_costs` are the costs of a label (s) at the measured sizes.
     """
     budgets, extrapolation_factor, max_sizes = size_limits
     # 1e-9, because a product such as 100 · 1.15 = 114.99999999999999 must not be rounded down.
@@ -379,7 +380,7 @@ def _check_md_limit(options: pd.DataFrame, limits: Limits) -> None:
 
 
 def _explain_unreachable(options: pd.DataFrame, affordable_options: pd.DataFrame, limits: Limits) -> str:
-    """Explain that no option is within the limits: name the lowest errors, and the cheapest option at any budget."""
+    """Explain that no option is within the limits; `affordable_options` are those within the budget and MD cost."""
     targets = []
     errors = (("an energy", "energy", limits.max_energy, "meV/atom"), ("a force", "force", limits.max_force, "meV/Å"))
     for subject, name, limit, unit in errors:

@@ -16,12 +16,13 @@ def predict_properties(rows: pd.DataFrame, measured_sizes: np.ndarray, sizes: np
     """Predict the errors of properties of one setting for any numbers of configurations.
 
     The error of a single number, such as an elastic constant, follows no power law. Between two measured sizes, the
-    prediction is therefore the larger of their errors; outside of the measured range, it is the error at its end.
+    prediction is therefore the larger of the errors at both; outside the measured range, it is the error at the nearest
+    measured size.
 
     Parameters
     ----------
     rows : DataFrame
-        Results of the setting, a row for each fit.
+        Results of the setting, a row for each fit, with ``n_train`` and the errors of properties.
     measured_sizes : (m,) float64
         Numbers of configurations that occur in `rows`, in ascending order.
     sizes : (n,) float64
@@ -30,9 +31,9 @@ def predict_properties(rows: pd.DataFrame, measured_sizes: np.ndarray, sizes: np
     Returns
     -------
     dict of str to (n,) float64
-        For each column with the error of a property, in its unit: its median over repetitions, or its mean over splits
-        if the results have further splits; and, with the suffixes ``_low`` and ``_high``, the ends of its 80 %
-        interval, which are NaN without further splits. Empty if the results have no properties.
+        For each column with the error of a property, in its unit: its median over repetitions, or its geometric mean
+        over splits if the results have further splits; and, with the suffixes ``_low`` and ``_high``, the ends of its
+        80 % interval, which are NaN without further splits. Empty if the results have no properties.
     """
     names = [name for name in map(str, rows) if is_property_error(name)]
     if not names:
@@ -49,7 +50,7 @@ def predict_properties(rows: pd.DataFrame, measured_sizes: np.ndarray, sizes: np
         if set(ends) <= set(medians):
             n_splits = medians[SPLITS_COLUMN].to_numpy()
             intervals = scale_intervals(medians[ends].to_numpy().T, n_splits, HIGH_QUANTILE - LOW_QUANTILE)
-            # The mean over splits (of logarithms) is the geometric mean of the ends.
+            # The mean over splits of the logarithms of the errors is the logarithm of the geometric mean of the ends.
             errors = np.where(np.isfinite(intervals[0]), np.sqrt(intervals[0] * intervals[1]), errors)
         positions = np.where(errors[above] > errors[below], above, below)
         columns |= {name: errors[positions], **dict(zip(ends, intervals[:, positions], strict=True))}
@@ -69,11 +70,11 @@ def describe_properties(option: pd.Series, units: Mapping[str, str]) -> str:
     Returns
     -------
     str
-        Errors with their intervals, separated by commas; empty if the option has no properties.
+        Errors that are not NaN, with their intervals if known, separated by commas; empty if there are none.
     """
     texts = []
     for name in map(str, option.index):
-        # Next to models with properties, those that are fitted to rows from a file have none: their errors are NaN.
+        # Models that are fitted to rows from a file have no properties: their errors are NaN in a table with others.
         if is_property_error(name) and not np.isnan(option[name]):
             low, high = (option.get(f"{name}_{end}", np.nan) for end in ("low", "high"))
             interval = f" ({low:.3g} to {high:.3g})" if np.isfinite(low) else ""

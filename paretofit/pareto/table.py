@@ -42,8 +42,10 @@ def read_table(path: Path | str) -> pd.DataFrame:
     ----------
     path : path-like
         UTF-8 text with fields separated by commas, semicolons or tabs, whichever divides the header into most fields.
-        Blanks around a field are removed. If the separator is not a comma, numbers may have a decimal comma. Empty
-        fields and the usual spellings of a missing value (``nan``, ``NA``, ...) become NaN; blank lines are skipped.
+        Blanks around a field are removed, as is the apostrophe that `paretofit.core.write_csv` writes before a text
+        that a spreadsheet would take for a formula. If the separator is not a comma, numbers may have a decimal comma.
+        Empty fields and the usual spellings of a missing value (``nan``, ``NA``, ...) become NaN; blank lines are
+        skipped.
 
     Returns
     -------
@@ -53,8 +55,8 @@ def read_table(path: Path | str) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If the file is missing, a directory, unreadable, empty, not UTF-8 text or not CSV, if two columns have the same
-        name, or if a line has more or fewer fields than the header.
+        If the file is missing, a directory, unreadable, empty, binary, not UTF-8 text or not CSV, if two columns have
+        the same name, or if a line has more or fewer fields than the header.
     """
     path = Path(path)
     try:
@@ -80,12 +82,14 @@ def read_table(path: Path | str) -> pd.DataFrame:
 def _parse_table(content: bytes, delimiter: str, header: list[str]) -> pd.DataFrame:
     """Parse CSV text; columns of levels are text, others are numeric if all their fields are numbers within float64.
 
-    pandas silently reads numbers beyond float64 as infinity, or raises OverflowError for long integers. In these cases,
-    the columns in question are parsed a second time as text, and converted only if no number is lost.
+    pandas silently reads numbers beyond float64 as infinity, or raises OverflowError for long integers. In the first
+    case, the columns with infinity are parsed a second time as text, in the second case all columns; such a column is
+    then converted only if no number is lost.
     """
 
     def parse_with_text(text_columns: Iterable[str]) -> pd.DataFrame:
         """Parse the table, with the given columns as text."""
+        # low_memory=False, because pandas otherwise infers the type of a column in each chunk of rows separately.
         return pd.read_csv(
             io.BytesIO(content), dtype=dict.fromkeys(text_columns, str), index_col=False, low_memory=False,
             sep=delimiter, skipinitialspace=True, decimal=_find_decimal_mark(content, delimiter),

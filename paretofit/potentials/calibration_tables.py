@@ -37,9 +37,12 @@ def build_calibration_tables(
     Returns
     -------
     dict of str to pandas.DataFrame
-        ``slopes``, ``detection`` and ``coverage``, with the columns `SLOPE_COLUMNS`, `RATE_COLUMNS` and
-        `COVERAGE_COLUMNS`. Errors and disagreements are in meV/atom, meV/Å and GPa. Quantities without a calibration,
-        or with fewer than `MIN_CONFIGURATIONS` labels, are omitted.
+        ``slopes`` has the columns `SLOPE_COLUMNS`, which are described in `SlopeCalibration` (``confidence`` is
+        `slope_half_width`, ``residual`` is `rms_residual`). ``detection`` has the columns `RATE_COLUMNS`; the rates are
+        those of `score_detection` for the limits in the row. ``coverage`` has the columns `COVERAGE_COLUMNS`:
+        ``calibrated_on`` is the number of calibration groups, and ``conformal`` and ``spread`` are measured coverages
+        of two kinds of intervals with the coverage ``nominal``. Errors and disagreements are in meV/atom, meV/Å and
+        GPa. Quantities without a calibration, or with fewer than `MIN_CONFIGURATIONS` labels, are omitted.
     """
     slopes, rates, coverages = [], [], []
     test_set = NEW if (table["set"] == NEW).sum() >= MIN_CONFIGURATIONS else "held out"
@@ -65,7 +68,10 @@ def build_calibration_tables(
 
 
 def _tabulate_rates(quantity: str, labelled_rows: pd.DataFrame) -> list[list[Any]]:
-    """Return a row of `RATE_COLUMNS` for each pair of a threshold of the disagreement and a threshold of the error."""
+    """Return a row of `RATE_COLUMNS` for each pair of a threshold of the disagreement and a threshold of the error.
+
+    Configurations whose error is below `MIN_RELATIVE_ERROR` times the median are omitted.
+    """
     spread, error = (labelled_rows[f"{quantity}_{name}"].to_numpy() for name in ("std", "committee_error"))
     is_significant = error > MIN_RELATIVE_ERROR * np.median(error)
     spread, error = spread[is_significant], error[is_significant]
@@ -94,7 +100,7 @@ def _tabulate_coverage(
         if n_groups * (1 - nominal_coverage) < nominal_coverage:
             continue  # a conformal interval of this coverage requires more groups
         interval = uncertainty.fit_interval(kind, nominal_coverage)
-        if interval is None:
+        if interval is None:  # excluded by the condition above; for type checkers
             continue
         half_width = factor * interval.compute_half_width(std / factor)
         normal_coverage = np.mean(errors <= norm.ppf((1 + nominal_coverage) / 2) * std)

@@ -182,7 +182,8 @@ def build_committee(
     calibration_set : LabelledStructures
         Held-out structures; without any, the committee has no intervals.
     centre : (p,) float64, optional
-        Coefficients to which the mean of the members is shifted; by default those of `fit`.
+        Coefficients to which the mean of the members is shifted, of all columns including those that a constraint
+        eliminated; by default those of `fit`.
     reference : ReferencePotential, optional
         Reference potential that was subtracted from the labels.
     energy_weight : float
@@ -196,6 +197,11 @@ def build_committee(
         Constraint by which columns were eliminated before the fit, with values for `level`; `n_columns` counts the
         eliminated columns too.
     context : RunContext
+
+    Returns
+    -------
+    LinearPotential
+        The committee with its uncertainty.
 
     Raises
     ------

@@ -29,20 +29,20 @@ class CommitteePotential(ABC):
     def known_configurations(self) -> TrainingRecord | None:
         """Training and held-out configurations, from the uncertainty or the record of a single potential, or None."""
         if self.uncertainty is None:
-            return getattr(self, "training_record", None)
+            return getattr(self, "training_record", None)  # only a LinearPotential has this field
         return TrainingRecord(self.uncertainty.structure_roles, self.uncertainty.level)
 
     @abstractmethod
     def without_uncertainty(self) -> Self:
-        """Return the potential without its uncertainty."""
+        """Return the potential without its uncertainty; a linear committee becomes its mean, a single potential."""
 
     @abstractmethod
     def predict(self, atoms: Atoms) -> Prediction:
-        """Predict energy, forces and stress of a configuration with every member at once."""
+        """Predict energy, forces and stress of a configuration with every member at once; see `Prediction`."""
 
     @abstractmethod
     def compute_descriptors(self, atoms: Atoms) -> Array:
-        """Compute the descriptors of each atom, ``(N, K)``, from which extrapolation grades are computed."""
+        """Compute the descriptors of each atom, ``(N, K) float64``, from which extrapolation grades are computed."""
 
     def assess(self, atoms: Atoms, *, coverage: float | None = None) -> Assessment:
         """Predict energy, forces and stress with the mean of the committee, with error bars and grades.
@@ -62,7 +62,7 @@ class CommitteePotential(ABC):
         return self.assess_and_predict(atoms, coverage)[0]
 
     def assess_and_predict(self, atoms: Atoms, coverage: float | None = None) -> tuple[Assessment, Prediction]:
-        """Return the result of `assess` and the predictions of every member."""
+        """Return the result of `assess` and the predictions of every member; errors are those of `assess`."""
         uncertainty = self.require_uncertainty()
         members, leverage = self._predict_with_leverage(atoms)
         return build_assessment(members, uncertainty, self.compute_grades(atoms), leverage, coverage), members

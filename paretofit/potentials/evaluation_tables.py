@@ -16,7 +16,7 @@ from paretofit.uncertainty import Assessment, Uncertainty, classify_grade, find_
 # Sets of configurations outside the record of a potential: not in the record, or without any record.
 NEW, UNKNOWN = "new", "unknown"
 VERDICTS = ("interpolation", "extrapolation", "strong extrapolation")  # the classes of `classify_grade`
-COMPONENTS = ("label", "prediction", "error", "std", "interval")
+COMPONENTS = ("label", "prediction", "error", "std", "interval")  # columns of the table of components
 QUANTITIES = {"energy": "energy", "force": "forces", "stress": "stress"}  # attribute of labels, by name in the tables
 KINDS = {"energy": RowKind.ENERGY, "force": RowKind.FORCE, "stress": RowKind.STRESS}
 MIN_RANKED_CONFIGURATIONS = 3  # minimum number of configurations for a rank correlation
@@ -42,8 +42,10 @@ def build_evaluation_tables(
     Returns
     -------
     configurations : pandas.DataFrame
-        A row for each configuration, with the errors of each quantity (for forces and stress, the root mean square of
-        the components) and, for a committee, error bars and the extrapolation grade.
+        A row for each configuration with ``id``, ``config_type``, ``n_atoms``, ``set`` ("train", "held out", "new", or
+        "unknown" for a potential without a training record), and the columns of `_summarise_components` for each
+        quantity, in meV/atom, meV/Å and GPa. With error bars, also ``extrapolation_grade``, its class ``verdict``, and
+        ``leverage``.
     components : pandas.DataFrame
         A row for each component; see `tabulate_components`. ``configuration`` is the index in `configurations`.
     """
@@ -75,7 +77,7 @@ def tabulate_components(label: StructureLabels, assessment: Any, n_atoms: int) -
 
     `assessment` is an `Assessment` or, without error bars, `StructureLabels`. The columns are `COMPONENTS`,
     ``configuration`` (0) and ``quantity``. Labels and predictions are in eV/atom, eV/Å and GPa; errors (prediction
-    minus label) and error bars are in meV/atom, meV/Å and GPa.
+    minus label) and error bars are in meV/atom, meV/Å and GPa. Components without a prediction are omitted.
     """
     return _stack_components(
         [(0, quantity, _compare_components(quantity, label, assessment, n_atoms)) for quantity in QUANTITIES]
@@ -110,10 +112,11 @@ def _compare_components(quantity: str, label: StructureLabels, assessment: Any, 
 
 
 def _summarise_components(quantity: str, components: dict[str, Array]) -> dict[str, float]:
-    """Summarise one quantity of a configuration as entries of a table row.
+    """Summarise one quantity of a configuration as entries of a table row, in the units of `components`.
 
-    Errors and error bars are root mean squares over the components, except the error of the energy, which keeps its
-    sign. ``committee_error`` is the root mean square error of the members.
+    The entry ``QUANTITY_error`` is the root mean square error of the components; that of the energy keeps its sign.
+    With error bars, there are also ``_committee_error`` (root mean square error of the members), ``_std`` and
+    ``_interval`` (root mean squares), and ``_inside``, the fraction of errors within their intervals.
     """
     error, std, interval = components["error"], components["std"], components["interval"]
     row = {f"{quantity}_error": float(error[0]) if quantity == "energy" else _root_mean_square(error)}
@@ -134,7 +137,7 @@ def _root_mean_square(values: Any) -> float:
 
 
 def _compute_coverage(error: Any, interval: Any) -> float:
-    """Compute the fraction of errors within their intervals, if both are finite; NaN if there are none."""
+    """Compute the fraction of errors within their intervals, where both are finite; NaN without such components."""
     is_finite = np.isfinite(error) & np.isfinite(interval)
     return float(np.mean((np.abs(error) <= interval)[is_finite])) if is_finite.any() else float("nan")
 
@@ -142,10 +145,12 @@ def _compute_coverage(error: Any, interval: Any) -> float:
 def summarise_by_set(table: pd.DataFrame, components: pd.DataFrame) -> pd.DataFrame:
     """Summarise errors by set and, for configurations outside the training set, by the verdict on their grade.
 
-    `table` and `components` are the tables of `build_evaluation_tables`, and the units are the same. Columns of error
-    bars (``std``, ``inside``, ``rank``) are omitted for a single potential.
+    `table` and `components` are the tables of `build_evaluation_tables`. The result has the columns ``set``,
+    ``verdict`` (empty for a whole set), ``configurations`` (their number) and, for each quantity, ``QUANTITY_rmse`` and
+    ``_std`` over all components in the same units, ``_inside`` (fraction of errors within their intervals) and
+    ``_rank`` (rank correlation of disagreement and error). For a single potential, only ``_rmse`` is present.
     """
-    # The reverse alphabetical order begins with "unknown" or "train".
+    # The reverse alphabetical order lists the training set first.
     groups: list[tuple[str, str, pd.Series[bool]]] = [
         (name, "", table["set"] == name) for name in sorted(set(table["set"]), reverse=True)
     ]
@@ -231,8 +236,9 @@ def flag_configurations(
     Returns
     -------
     pandas.DataFrame
-        For each quantity the tolerance, the limit, the number of flagged configurations outside the training set, and
-        the rates of `score_detection`; empty without limits.
+        A row for each ``quantity`` with its tolerance (``error_limit``), its limit (``spread_limit``), the number of
+        configurations outside the training set that are ``flagged``, and the two rates of `score_detection`; empty
+        without limits.
     """
     if not limits:
         return pd.DataFrame()

@@ -35,14 +35,15 @@ def find_potential_files(path: Path) -> PotentialFiles:
     return PotentialFiles(*resolve_potential_paths(path), list(basis.elements), reference, "pod")
 
 
-def as_lammps_uses(basis: AnyBasis, coefficients: Array) -> Array:
-    """Return coefficients in the form in which LAMMPS uses them; the order and shape depend on the family.
+def convert_for_comparison(basis: AnyBasis, coefficients: Array) -> Array:
+    """Convert coefficients ``(p,)`` such that two vectors become equal if their LAMMPS files are equal.
 
-    With chemflag, the coefficients of equal components are averaged; see `to_lammps_coefficients`.
+    SNAP's coefficients are converted by `to_lammps_coefficients`, which averages those of equal components; POD's
+    coefficients are returned unchanged.
     """
     return coefficients if isinstance(basis, PodBasis) else to_lammps_coefficients(basis, coefficients)
 
 
 def _is_pod(path: Path) -> bool:
-    """Return whether a file or directory belongs to a POD potential; raise as `resolve_potential_paths` does."""
+    """Return whether a file or directory belongs to a POD potential; errors are those of `resolve_potential_paths`."""
     return resolve_potential_paths(path)[0].suffix == ".podcoeff"

@@ -53,10 +53,11 @@ class LinearPotential(CommitteePotential):
     coefficients : (p,) or (m, p) float64
         Coefficients in nested order. In a committee, each row is a member; the mean of the members is the potential.
     reference : ReferencePotential or None
+        Potential that is added to the linear model.
     uncertainty : Uncertainty or None
-        Calibration and training set of a committee.
+        Calibration and training set of a committee; None if they are unknown, or for a single potential.
     training_record : TrainingRecord or None
-        Training set of a single potential.
+        Training and held-out configurations of a single potential; None if they are unknown.
     """
 
     basis: descriptors.AnyBasis
@@ -89,7 +90,7 @@ class LinearPotential(CommitteePotential):
         is_match = members.shape[1:] == coefficients.shape
         if is_match:  # with chemflag, the file contains averages of coefficients; both are compared after averaging
             mean_coefficients, stored_coefficients = (
-                linear_files.as_lammps_uses(basis, vector) for vector in (members.mean(axis=0), coefficients)
+                linear_files.convert_for_comparison(basis, vector) for vector in (members.mean(axis=0), coefficients)
             )
             is_match = bool(
                 np.abs(mean_coefficients - stored_coefficients).max()
@@ -119,21 +120,27 @@ class LinearPotential(CommitteePotential):
         return np.asarray(self.coefficients if self.coefficients.ndim == 1 else self.coefficients.mean(axis=0))
 
     def without_uncertainty(self) -> LinearPotential:
-        """Return the mean of the committee as a single potential."""
+        """Return the mean of the committee as a single potential, without uncertainty and training record."""
         return LinearPotential(self.basis, self.mean_coefficients, self.reference)
 
     def predict(self, atoms: Atoms) -> Prediction:
-        """Predict energy, forces and stress of a configuration from its descriptors, with every member at once."""
+        """Predict energy, forces and stress of a configuration from its descriptors, with every member at once.
+
+        Raises
+        ------
+        InputError
+            If the potential lacks an element, or LAMMPS cannot compute the descriptors.
+        """
         return self._predict_from_rows(atoms, *self._compute_rows(atoms))
 
     def assess_and_predict(self, atoms: Atoms, coverage: float | None = None) -> tuple[Assessment, Prediction]:
-        """Return the result of `assess` and the predictions of every member."""
+        """Return the result of `assess` and the predictions of every member; errors are those of `assess`."""
         if self.uncertainty is None or self.coefficients.ndim == 1:
             raise InputError("this potential has no calibrated committee; fit it with a committee")
         return super().assess_and_predict(atoms, coverage)
 
     def compute_descriptors(self, atoms: Atoms) -> Array:
-        """Compute the bispectrum components or POD descriptors of each atom, ``(N, K) float64``."""
+        """Compute the descriptors of each atom, ``(N, K) float64``; see `compute_atom_descriptors`."""
         return descriptors.compute_atom_descriptors(get_shared_lammps(), self.basis, atoms)
 
     def compute_atom_leverages(self, atoms: Atoms) -> Array:
@@ -177,12 +184,15 @@ class LinearPotential(CommitteePotential):
         return *rows, np.full((6, self.basis.n_features), np.nan)
 
     def _predict_from_rows(self, atoms: Atoms, energy_row: Array, force_rows: Array, stress_rows: Array) -> Prediction:
-        """Multiply rows and coefficients, and add the reference potential, if there is one."""
-        beta = np.atleast_2d(self.coefficients).T
+        """Multiply rows from `_compute_rows` by the coefficients, and add the reference potential, if there is one."""
+        beta = np.atleast_2d(self.coefficients).T  # (p, m)
         energy, forces, stress = energy_row @ beta * len(atoms), force_rows @ beta, stress_rows @ beta
         if self.reference is not None:
-            labels = descriptors.compute_reference_labels(get_shared_lammps(), self.basis, self.reference, atoms)
-            energy, forces, stress = energy + labels[0], forces + labels[1].reshape(-1, 1), stress + labels[2][:, None]
+            reference_energy, reference_forces, reference_stress = descriptors.compute_reference_labels(
+                get_shared_lammps(), self.basis, self.reference, atoms
+            )
+            energy, forces = energy + reference_energy, forces + reference_forces.reshape(-1, 1)
+            stress = stress + reference_stress[:, None]
         members = Prediction(energy, forces.T.reshape(-1, len(atoms), 3), stress.T / descriptors.GPA_PER_EV_A3)
         if self.coefficients.ndim > 1:
             return members
@@ -232,32 +242,38 @@ class LinearPotential(CommitteePotential):
 def check_exported_files(files: PotentialFiles, potential: LinearPotential, structures: Sequence[Atoms]) -> float:
     """Check that LAMMPS with the ``.mod`` file gives the energies, forces and stresses of the model.
 
+    Stresses are only compared in structures that are periodic in three directions.
+
     Parameters
     ----------
     files : PotentialFiles
+        Written files of the potential.
     potential : LinearPotential
+        Potential from which the files were written; a committee is represented by its mean.
     structures : sequence of ase.Atoms
 
     Returns
     -------
     float
-        Maximum deviation of an energy per atom, force component or stress component, relative to a scale: the largest
-        absolute value of the same kind in the structure, but at least 1 eV, 1 eV/Å or 0.1 eV/Å³, and at least 1e-3 of
-        the sum of the absolute terms of the linear model, which may cancel.
+        Maximum deviation of an energy per atom, force component or stress component, relative to a scale for its kind
+        and structure. The scale is the largest of three values: the largest absolute value of the model; 1 eV, 1 eV/Å
+        or 0.1 eV/Å³; and `MIN_SHARE_OF_TERMS` times the largest sum of absolute terms of the linear model (for
+        stresses, this sum is in GPa).
 
     Raises
     ------
     InputError
-        If LAMMPS cannot read the files, or the maximum deviation is above 1e-8; the files must then not be used.
+        If LAMMPS cannot read the files, or the maximum deviation is above `MAX_DEVIATION` or not a number; the files
+        must then not be used.
     """
-    with contextlib.chdir(files.include.parent):  # the .mod file names the others relative to its directory
+    with contextlib.chdir(files.include.parent):  # the .mod file contains the names of the other files without a path
         try:
             max_deviation, config_id = _measure_deviation(files, potential, structures)
         except Exception as error:  # LAMMPS raises its own exceptions
             raise InputError(
                 f"LAMMPS cannot use {files.include}: {join_lines(error)}; do not use the written files"
             ) from error
-    if not max_deviation <= MAX_DEVIATION:
+    if not max_deviation <= MAX_DEVIATION:  # also true for NaN
         raise InputError(
             f"LAMMPS with {files.include} deviates from the model by {max_deviation:.1e} for configuration "
             f"{config_id}; do not use the file, and report this error"
@@ -268,7 +284,10 @@ def check_exported_files(files: PotentialFiles, potential: LinearPotential, stru
 def _measure_deviation(
     files: PotentialFiles, potential: LinearPotential, structures: Sequence[Atoms]
 ) -> tuple[float, str]:
-    """Return the maximum relative deviation of LAMMPS from the model, and the id of its configuration.
+    """Return the maximum relative deviation of LAMMPS from the model, and the id of the structure in which it occurs.
+
+    The id is ``config_id`` or, if there is none, the index of the structure. The working directory must be that of the
+    files.
 
     A deviation that is not a number counts as the maximum.
     """
@@ -276,9 +295,9 @@ def _measure_deviation(
     calculator = lammps_calculator([f"include {quote_path(files.include.name)}"], files.elements)
     max_deviation, config_id = 0.0, ""
     for k, atoms in enumerate(structures):
-        rows = mean_potential._compute_rows(atoms)  # noqa: SLF001  (of the same class)
-        prediction = mean_potential._predict_from_rows(atoms, *rows)  # noqa: SLF001
-        # sums of the absolute terms, for the energy, each force component and each stress component
+        rows = mean_potential._compute_rows(atoms)  # noqa: SLF001  (of the same module)
+        prediction = mean_potential._predict_from_rows(atoms, *rows)  # noqa: SLF001  (as above)
+        # sums of the absolute terms of the energy per atom (eV), force components (eV/Å) and stress components (GPa)
         term_sums = [np.abs(kind_rows) @ np.abs(mean_potential.mean_coefficients) for kind_rows in rows]
         copy = copy_without_constraints(atoms)
         copy.calc = calculator
@@ -287,11 +306,14 @@ def _measure_deviation(
             pairs = [energies, (prediction.forces, copy.get_forces())]
             if atoms.pbc.all():
                 pairs.append((prediction.stress, copy.get_stress() * LAMMPS_STRESS_FACTOR))
+        # The pairs may lack the stress, which is then not compared.
         for (model_values, lammps_values), term_sum, min_scale in zip(pairs, term_sums, MIN_SCALES, strict=False):
             scale = max(min_scale, float(np.abs(model_values).max()), MIN_SHARE_OF_TERMS * float(np.max(term_sum)))
             deviation = float(np.abs(model_values - lammps_values).max() / scale)
             if not deviation <= max_deviation:  # also true for NaN
                 max_deviation, config_id = deviation, str(atoms.info.get("config_id", k))
+            if np.isnan(deviation):
+                return max_deviation, config_id
     return max_deviation, config_id
 
 
@@ -302,7 +324,7 @@ class LinearCalculator(CommitteeCalculator):
         if include_members and potential.coefficients.ndim == 1:
             raise InputError("a single potential has no members; use a potential with a committee")
         super().__init__(potential, include_members=include_members)
-        self._folder = create_temporary_folder("potential")
+        self._folder = create_temporary_folder("potential")  # must exist until LAMMPS reads the files
         files = potential.write_mean(self._folder.name)
         self._lammps = lammps_calculator(files.commands, files.elements)
 

@@ -56,8 +56,8 @@ def read_pod(path: Path) -> tuple[PodBasis, Array, ReferencePotential | None]:
     Raises
     ------
     InputError
-        If a file is missing or incomplete, or the potential has descriptors that `PodBasis` lacks; potentials from
-        `write_pod` have no such descriptors.
+        If a file is missing or incomplete, a value is invalid, or the potential has descriptors that `PodBasis` lacks;
+        potentials from `write_pod` have no such descriptors.
     """
     coefficient_file, parameter_file, include = resolve_potential_paths(path)
     basis = _read_parameters(parameter_file)
@@ -69,10 +69,11 @@ def read_pod(path: Path) -> tuple[PodBasis, Array, ReferencePotential | None]:
     n_coefficients = len(lammps_coefficients)
     if n_coefficients != basis.n_features or lines[0] != [COEFFICIENT_KEY, str(n_coefficients), "0", "0"]:
         raise InputError(
-            f"{coefficient_file} has {n_coefficients} coefficients, but {parameter_file} requires {basis.n_features}"
+            f"{coefficient_file} must begin with '{COEFFICIENT_KEY} {basis.n_features} 0 0' and have "
+            f"{basis.n_features} coefficients, as {parameter_file} requires; it has {n_coefficients}"
         )
     if not np.isfinite(lammps_coefficients).all():
-        raise InputError(f"{coefficient_file} has coefficients that are not finite numbers; fit it again")
+        raise InputError(f"{coefficient_file} has coefficients that are not finite numbers; fit the potential again")
     table = lammps_coefficients.reshape(len(basis.elements), -1)
     coefficients = np.concatenate([table[:, 0], table[:, 1:].ravel()[basis.column_order]])
     return basis, coefficients, read_reference(include)
@@ -84,13 +85,14 @@ def _read_parameters(path: Path) -> PodBasis:
     Raises
     ------
     InputError
-        If a required key is missing, or another key differs from what `PodBasis` would write.
+        If a required key is missing, a value is invalid, or another key differs from what `PodBasis` would write.
     """
     settings: dict[str, Any] = {words[0]: words[1:] for words in read_words(path)}
     size_key = "twobody_number_radial_basis_functions"
     if missing_keys := {"species", "rin", "rcut", size_key} - settings.keys():
         raise InputError(f"{path} has no '{min(missing_keys)}', so it is not a .podparam; specify another file")
     keys = [key for key in PodBasis.model_fields if key in settings]
+    # The 2Jmax of a `PodBasis` is its number of two-body radial functions.
     fields = {key: " ".join(settings[key]) for key in keys} | {"twojmax": " ".join(settings[size_key])}
     try:
         basis = PodBasis(elements=settings["species"], **fields)

@@ -50,7 +50,7 @@ class PotentialFiles:
         return self.format_commands(self.coefficients.resolve(), self.parameters.resolve())
 
     def format_commands(self, coefficients: Path | str, parameters: Path | str) -> list[str]:
-        """Format the lines of a LAMMPS script with these paths of the files, in quotes where LAMMPS needs them."""
+        """Format the lines of a LAMMPS script with these paths, quoted by `quote_path`, whose errors are raised."""
         paths = [quote_path(coefficients), quote_path(parameters)]
         if self.style == "pod":  # pair style pod reads the parameters first
             paths.reverse()
@@ -93,10 +93,14 @@ def reduce_basis(basis: Basis, n_columns: int) -> Basis:
     InputError
         If the basis has this number of columns at no 2Jmax.
     """
-    sizes = {basis.count_columns_up_to(twojmax): twojmax for twojmax in range(basis.twojmax, basis.min_size - 1, -1)}
-    if n_columns not in sizes:
-        raise InputError(f"no 2Jmax of the basis has {n_columns} coefficients; available numbers: {sorted(sizes)}")
-    return basis.resize(sizes[n_columns])
+    twojmax_by_size = {
+        basis.count_columns_up_to(twojmax): twojmax for twojmax in range(basis.twojmax, basis.min_size - 1, -1)
+    }
+    if n_columns not in twojmax_by_size:
+        raise InputError(
+            f"no 2Jmax of the basis has {n_columns} coefficients; available numbers: {sorted(twojmax_by_size)}"
+        )
+    return basis.resize(twojmax_by_size[n_columns])
 
 
 def list_potential_files(folder: Path | str, name: str) -> list[Path]:
@@ -123,7 +127,7 @@ def resolve_potential_paths(path: Path) -> tuple[Path, Path, Path]:
         if len(candidates) != 1:
             names = list_first([file.name for file in candidates], 5) or "none"
             raise InputError(
-                f"{path} must contain one file .snapcoeff or .podcoeff, but contains {names}; specify the file"
+                f"{path} must contain exactly one .snapcoeff or .podcoeff file; found: {names}; specify the file"
             )
         path = candidates[0]
     if path.suffix not in LINEAR_SUFFIXES:
@@ -145,7 +149,10 @@ def resolve_potential_paths(path: Path) -> tuple[Path, Path, Path]:
 
 
 def read_words(path: Path) -> list[list[str]]:
-    """Read a file, and split its lines into words; comments and empty lines are omitted."""
+    """Read a file, and split its lines into words; comments and empty lines are omitted.
+
+    If the file cannot be read, an `InputError` is raised.
+    """
     split_lines = map(split_words, read_text(path, "file of a potential").splitlines())
     return [words for words in split_lines if words]
 
@@ -153,8 +160,8 @@ def read_words(path: Path) -> list[list[str]]:
 def read_reference(include: Path) -> ReferencePotential | None:
     """Read the reference potential from a ``.mod`` file.
 
-    It consists of the styles of the overlay other than those of linear potentials. Return None if the file does not
-    exist, or its pair style is not ``hybrid/overlay``.
+    The reference potential has all styles of the overlay except those of linear potentials. Return None if the file
+    does not exist, or its pair style is not ``hybrid/overlay``.
     """
     if not include.is_file():
         return None

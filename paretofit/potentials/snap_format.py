@@ -102,21 +102,25 @@ def to_lammps_coefficients(basis: SnapBasis, coefficients: Array) -> Array:
 
 
 def _average_equal_components(basis: SnapBasis, table: Array) -> None:
-    """Replace the coefficients of equal components by their mean, and likewise for their products; change the table."""
+    """Average the coefficients of equal components, and those of equal products of components, in place.
+
+    `table` is an array of coefficients in LAMMPS's order; see `to_lammps_coefficients`.
+    """
     K = basis.n_components
     # Components are equal if they have the same three pairs of angular order and element.
     equal_components: dict[tuple[tuple[int, int], ...], list[int]] = {}
     for k, (e1, e2, e3, j1, j2, j) in enumerate(basis.lammps_components):
         equal_components.setdefault(tuple(sorted([(j1, e1), (j2, e2), (j, e3)])), []).append(k)
     averaging_matrix = np.zeros((K, K))
-    for members in equal_components.values():
-        averaging_matrix[np.ix_(members, members)] = 1 / len(members)
+    for indices in equal_components.values():
+        averaging_matrix[np.ix_(indices, indices)] = 1 / len(indices)
     triangle = np.triu_indices(K)
     for row in table:
         row[1 : K + 1] = averaging_matrix @ row[1 : K + 1]
         if basis.quadratic:
             products = np.zeros((K, K))
             products[triangle] = row[K + 1 :]
+            # LAMMPS halves the squares, so that the energy of the products is ½ Bᵀ S B with this symmetric matrix S.
             symmetric_products = products + products.T - np.diag(np.diag(products))
             row[K + 1 :] = (averaging_matrix @ symmetric_products @ averaging_matrix)[triangle]
 
@@ -300,5 +304,7 @@ def _read_coefficients(path: Path) -> tuple[list[tuple[str, float, float]], Arra
     table = np.array(rows)
     if not np.isfinite(table).all():
         element, k = np.argwhere(~np.isfinite(table))[0]
-        raise InputError(f"{path}: coefficient {k + 1} of {elements[element][0]} is not a finite number; fit it again")
+        raise InputError(
+            f"{path}: coefficient {k + 1} of {elements[element][0]} is not a finite number; fit the potential again"
+        )
     return elements, table

@@ -60,7 +60,8 @@ class LinearProperty:
         Terms of v = Σ_s W_s y_s; the same structure may occur in several terms.
     formula : callable
         Function of the numbers v, ``(n, n_fits)``, that returns the components of the property, ``(m, n_fits)``; m is 1
-        unless the property is compared by the root mean square of several components.
+        unless the property is compared by the root mean square of several components. Unless it is `return_numbers`,
+        its `repr` must contain its parameters and be the same in every process.
     reference : (m,) float64 or None
         Reference value; None until it is known.
     """
@@ -106,7 +107,8 @@ class LinearProperty:
         Returns
         -------
         value : (n_fits,) float64
-            Value of the property; the root mean square of several components.
+            Value of the property; the root mean square of several components. Not finite where the property is not
+            defined.
         error : (n_fits,) float64
             Absolute deviation from the reference; the root mean square of the deviations of several components.
             Infinite where the property is not defined, or without a reference.

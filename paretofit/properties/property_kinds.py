@@ -18,7 +18,8 @@ from paretofit.properties.strained_cells import apply_voigt_strain
 
 STRAIN = 0.005  # dimensionless, as in the elastic constants of `paretofit validate`
 DISPLACEMENT = 0.01  # Å, the default of phonopy
-VOLUME_RANGE, N_VOLUMES = 0.06, 9  # ± relative to the given volume, as in the equation of state of `paretofit validate`
+VOLUME_RANGE = 0.06  # largest relative change of the volume, as in the equation of state of `paretofit validate`
+N_VOLUMES = 9  # number of volumes of an equation of state
 MIN_VOLUMES = 5  # one more than the coefficients of the cubic polynomial
 MAX_SUPERCELL_ATOMS = 500  # each displacement adds 3N rows of descriptors
 MAX_BALANCE_ERROR = 1e-9  # atoms of an element; only rounding errors may remain
@@ -80,7 +81,10 @@ def _read_structure(source: StructureSource, entry: PropertySettings, dataset: D
 
 
 def _build_energy_difference(entry: PropertySettings, structures: list[Atoms]) -> list[LinearProperty]:
-    """Build E_1 - Σ_k n_k E_k, where n_k copies of the other cells k contain the same atoms as the first cell."""
+    """Build E_1 - Σ_k n_k E_k, where n_k copies of each other cell k together contain the atoms of the first cell.
+
+    The n_k need not be integers. The difference is in meV per atom of the first cell, or in eV.
+    """
     symbols = sorted({symbol for atoms in structures for symbol in atoms.symbols})
     counts = np.array([[list(atoms.symbols).count(symbol) for symbol in symbols] for atoms in structures], dtype=float)
     multiples, _, rank, _ = np.linalg.lstsq(counts[1:].T, counts[0], rcond=None)
@@ -166,8 +170,8 @@ class RelaxedConstant:
     """Elastic constant with relaxed atoms, C_ij - Λ_iᵀ Φ⁺ Λ_j / V, as a function of C_ij, Λ_i, Λ_j and Φ.
 
     C_ij is the constant with clamped atoms, Λ_i = ∂F/∂ε_i are the forces per strain, and Φ the force constants of the
-    cell with the pseudoinverse Φ⁺ (M. Born and K. Huang, Dynamical
-    Theory of Crystal Lattices, Oxford, 1954; X. Wu, D. Vanderbilt and D. R. Hamann, Phys. Rev. B 72, 035105 (2005)).
+    cell with the pseudoinverse Φ⁺ (M. Born and K. Huang, Dynamical Theory of Crystal Lattices, Oxford, 1954; X. Wu,
+    D. Vanderbilt and D. R. Hamann, Phys. Rev. B 72, 035105 (2005)).
 
     Attributes
     ----------
@@ -183,6 +187,8 @@ class RelaxedConstant:
     def __call__(self, numbers: Array) -> Array:
         """Compute the constant of each fit, ``(1, n_fits)``, GPa.
 
+        The constant is not finite if the stiffness of a mode other than the translations is zero.
+
         Parameters
         ----------
         numbers : (1 + 2n + n², n_fits) float64
@@ -192,8 +198,8 @@ class RelaxedConstant:
         forces_i, forces_j = numbers[1 : 1 + n].T, numbers[1 + n : 1 + 2 * n].T
         force_constants = numbers[1 + 2 * n :].T.reshape(-1, n, n)
         force_constants = (force_constants + force_constants.transpose(0, 2, 1)) / 2
-        # The three smallest eigenvalues are those of the translations, which the pseudoinverse excludes; rounding and
-        # truncation errors keep them from being exactly zero.
+        # The three eigenvalues of the smallest magnitude are those of the translations, which the pseudoinverse
+        # excludes; rounding and truncation errors keep them from being exactly zero.
         eigenvalues, modes = np.linalg.eigh(force_constants)
         order = np.argsort(np.abs(eigenvalues), axis=1)[:, 3:]
         stiffness = np.take_along_axis(eigenvalues, order, axis=1)

@@ -22,7 +22,7 @@ LabelsByKind = Mapping[RowKind, Array]
 def list_property_structures(
     properties: Iterable[LinearProperty], datasets: Sequence[Dataset] = (), level: str = ""
 ) -> list[Atoms]:
-    """List the structures of some properties that lack labels, each structure once.
+    """List the structures of properties for which a label that a property requires is missing, each structure once.
 
     Parameters
     ----------
@@ -35,7 +35,8 @@ def list_property_structures(
     Returns
     -------
     list of ase.Atoms
-        Copies, whose info has only the key ``config_type``, ``property-<name>`` with the name of the property.
+        Copies. Their info has only the key ``config_type`` with the value ``property-<name>``, which names the first
+        property with this structure.
     """
     structures: list[Atoms] = []
     label_lookup = _LabelLookup(datasets, level)
@@ -124,7 +125,7 @@ class _StructureLookup:
         self._entries.setdefault(key, []).append((atoms, position))
 
     def find_position(self, atoms: Atoms) -> int | None:
-        """Return the position of the first structure with the same cell and atoms in the same order, or None."""
+        """Return the position of the first structure with the same cell and the same atoms in order, or None."""
         for key in self._list_keys(atoms):
             for candidate, position in self._entries.get(key, []):
                 if _is_same_geometry(atoms, candidate):
@@ -143,7 +144,10 @@ class _StructureLookup:
 
 
 def _is_same_geometry(atoms: Atoms, other: Atoms) -> bool:
-    """Return whether cells, periodic directions and positions agree within `POSITION_TOLERANCE`."""
+    """Return whether two structures with equal atomic numbers have the same periodic directions, cell and positions.
+
+    Cells and positions may differ by `POSITION_TOLERANCE`.
+    """
     return (
         np.array_equal(atoms.pbc, other.pbc)
         and np.allclose(atoms.cell, other.cell, rtol=0, atol=POSITION_TOLERANCE)
@@ -152,7 +156,7 @@ def _is_same_geometry(atoms: Atoms, other: Atoms) -> bool:
 
 
 class _LabelLookup:
-    """Labels of structures at one level, looked up in some datasets; those without the level are ignored."""
+    """Labels of structures at one level, looked up in datasets; datasets without the level are ignored."""
 
     def __init__(self, datasets: Sequence[Dataset], level: str) -> None:
         self.level, self._datasets = level, [dataset for dataset in datasets if level in dataset.levels]

@@ -63,6 +63,11 @@ class PropertyRows:
 
         The offsets that the constraint subtracts from labels need no correction: they cancel in balanced energy
         differences, and the other properties do not depend on them.
+
+        Raises
+        ------
+        InputError
+            If the design matrix has rows from a file, or the rows of a structure cannot be computed.
         """
         basis = require_descriptors(parse_basis(design.attributes["basis"]))
         structures: list[Atoms] = []
@@ -81,7 +86,7 @@ class PropertyRows:
 
     @property
     def columns(self) -> list[str]:
-        """Names of the results columns: the value and the error of each property."""
+        """Names of the results columns: for each property that of its value, then that of its error."""
         names = [linear_property.name for linear_property in self.properties]
         return [column for name in names for column in (PROPERTY_PREFIX + name, get_error_column(name))]
 
@@ -104,7 +109,7 @@ class PropertyRows:
             Values and errors by results column; see `LinearProperty.evaluate`.
         """
         columns: dict[str, Array] = {}
-        for linear_property, property_numbers in zip(self.properties, np.split(numbers, self._split_rows), strict=True):
+        for linear_property, property_numbers in zip(self.properties, np.split(numbers, self._first_rows), strict=True):
             value, error = linear_property.evaluate(property_numbers)
             columns[PROPERTY_PREFIX + linear_property.name] = value
             columns[get_error_column(linear_property.name)] = error
@@ -112,21 +117,22 @@ class PropertyRows:
 
     def split_rows(self) -> list[Array]:
         """Return the rows of each property, an array ``(n, p)`` for each."""
-        return np.split(self.rows, self._split_rows)
+        return np.split(self.rows, self._first_rows)
 
     @cached_property
-    def _split_rows(self) -> Array:
-        """Row indices at which the rows of the second and each later property begin."""
+    def _first_rows(self) -> Array:
+        """Index of the first row of the second and each later property."""
         sizes = [linear_property.size for linear_property in self.properties]
         return np.cumsum(sizes[:-1])
 
     def compute_digest(self) -> str:
-        """Compute a hash of the properties, their references and rows."""
+        """Compute a hash of the properties, their references and rows, which is the same in every process."""
         records = [
             (
                 linear_property.name,
                 linear_property.unit,
-                repr(linear_property.formula),
+                # not the text of the function, which contains its address in memory
+                "linear" if linear_property.is_linear else repr(linear_property.formula),
                 np.asarray(linear_property.reference).tolist(),
             )
             for linear_property in self.properties

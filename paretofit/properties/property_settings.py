@@ -10,7 +10,7 @@ from paretofit.core import AbsoluteStudyPath, PositiveInt, StrictInt, StrictSett
 
 NAME_PATTERN = r"[A-Za-z][A-Za-z0-9_-]{0,39}"
 CONSTANT_PATTERN = r"C[1-6][1-6]"
-# the only kind of property that uses a key
+# kind of property that uses each of these keys, which have no effect on other kinds
 KIND_BY_KEY = {"components": "elastic", "ions": "elastic", "per": "energy_difference", "supercell": "force_constants"}
 EQUATION_OF_STATE_UNITS = {"V0": "Å³/atom", "B": "GPa"}
 
@@ -58,8 +58,8 @@ class PropertySettings(StrictSettings):
     )
     per: Literal["atom", "atom-balanced"] = Field(
         "atom",
-        description="Energy difference per atom (meV/atom); 'atom-balanced': of the whole first cell minus the others, "
-        "multiplied so that the atoms are the same (eV), for defects.",
+        description="Energy difference per atom of the first cell (atom, meV/atom), or of the whole first cell "
+        "(atom-balanced, eV), as for defects. The other cells count as often as the atoms of the first cell require.",
     )
     supercell: Supercell = Field((1, 1, 1), description="Repetitions of the structure for force constants.")
     reference: FiniteFloat | dict[str, FiniteFloat] | None = Field(
@@ -74,10 +74,11 @@ class PropertySettings(StrictSettings):
         if self.kind == "energy_difference":
             if self.structure is not None or len(self.structures) < 2:
                 raise ValueError(f"property '{self.name}' needs two or more 'structures', and no 'structure'")
-        elif (self.structure is None) == (not self.structures):
-            raise ValueError(f"property '{self.name}' needs a 'structure'")
         elif self.structures and self.kind != "equation_of_state":
             raise ValueError(f"property '{self.name}' needs one 'structure' instead of 'structures'")
+        elif (self.structure is None) == (not self.structures):
+            alternative = " or several 'structures', but not both" if self.kind == "equation_of_state" else ""
+            raise ValueError(f"property '{self.name}' needs a 'structure'{alternative}")
         if self.kind == "force_constants" and self.reference is not None:
             raise ValueError(
                 f"property '{self.name}': force constants have no single 'reference'; label their structures"
@@ -123,7 +124,7 @@ class PropertySettings(StrictSettings):
         return self.name if part == self.name else f"{self.name}_{part}"
 
     def get_unit(self, part: str) -> str:
-        """Return the unit of a part, one of those of `list_parts`."""
+        """Return the unit of one of the parts in `list_parts`."""
         if self.kind == "energy_difference":
             return "meV/atom" if self.per == "atom" else "eV"
         if self.kind == "equation_of_state":

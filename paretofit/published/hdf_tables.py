@@ -144,8 +144,8 @@ def read_published_folder(
     Raises
     ------
     InputError
-        If pickles are not allowed, PyTables or a file is missing, a file has another format or invalid content, or the
-        seconds contain an unknown level.
+        If pickles are not allowed, PyTables or a file is missing, a file has another format or invalid content, the
+        seconds contain an unknown level, or the unit or sign of the stresses is unknown.
     """
     path = Path(folder)
     structures_file, level_files = _find_files(path)

@@ -183,7 +183,7 @@ def _parse_costs(cost_per_configuration: Mapping[str, float]) -> dict[str, float
 
 
 def _read_result_table(path: Path, costs: Mapping[str, float]) -> pd.DataFrame:
-    """Read a table, and convert it to `COLUMNS` but ``repeat``, and ``_error_level``, the level of the test errors."""
+    """Read a table as `COLUMNS` without ``repeat``, with the column ``_error_level``: the level of the test errors."""
     published_table = read_table(path)
     table_format = _detect_format(path, published_table)
     if published_table.empty:

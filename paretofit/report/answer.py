@@ -1,7 +1,7 @@
 """The answer of a study: the level and setting to choose for a budget, from the planner of `paretofit.pareto`.
 
 The page, the terminal, notebooks and `paretofit plan` show this answer, so that they recommend the same settings. The
-criterion, called the score, is the lowest √(energy error · force error) within the budget.
+best setting is the one with the lowest *score*, √(energy error · force error), within the budget.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ INTERVAL_PERCENT = 80  # share of draws within ``_low`` and ``_high`` of the pla
 MAX_CURVE_SIZES = 60  # numbers of configurations of each setting, in addition to the measured ones
 MAX_TIES_LENGTH = 12  # characters of the alternatives in a cell of the table; longer lists are replaced by their number
 MAX_RANGES = 4  # number of budget ranges in the sentence
-MAX_RANGE_SCORE_RATIO = 1.25  # a range is only omitted from the sentence if this increases its score by a lower factor
+MAX_RANGE_SCORE_RATIO = 1.25  # largest factor by which omitting a range from the sentence may raise its lowest score
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,12 @@ class Answer:
         The best convergence level for each range of budgets; with a single level, the best 2Jmax, or, with several
         bases, the best model (basis and size).
     certainty : str
-        A sentence with the budgets of `table` at which `sentence` is not certain; empty if there are no rivals.
+        A sentence on whether `sentence` is certain at the budgets of `table`; empty if there are no rivals.
     table : DataFrame
-        A row for each of a few round budgets, ``budget``: the option of `paretofit.pareto.tabulate_options` that
-        `paretofit.pareto.choose_option` selects, with ``level``, ``n_train``, ``twojmax``, ``w_energy``, ``w_force``,
-        ``sampling``, ``label_seconds``, the expected errors with the ends of their intervals, and the MD cost.
+        A row for each of a few round budgets, ``budget`` (s, or configurations): the option of
+        `paretofit.pareto.tabulate_options` that `paretofit.pareto.choose_option` selects, with ``level``, ``n_train``,
+        ``twojmax``, ``w_energy``, ``w_force``, ``sampling``, ``label_seconds``, the expected errors ``energy``
+        (meV/atom) and ``force`` (meV/Å) with the ends of their intervals (``_low``, ``_high``), and the MD cost.
         ``ties`` lists the other values of the column `compared` that are not clearly worse.
     rivals : DataFrame
         From `find_rivals`: for each budget, the best option with each other value of the column `compared`, and how
@@ -108,7 +109,7 @@ class Answer:
         return format_budget(budget, has_cost=self.has_cost)
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert the answer to a mapping for JSON, without the options and the curve."""
+        """Collect the texts and the tables (DataFrames) of the answer for JSON, without the options and the curve."""
         return {
             "sentence": self.sentence, "certainty": self.certainty,
             "unit": "s" if self.has_cost else "configurations",
@@ -131,7 +132,7 @@ def find_answer(
     ----------
     results : DataFrame
         A row for each fit, as for `paretofit.pareto.tabulate_options` (meV/atom, meV/Å, s). If no cost of labels is
-        known, the budget is the number of configurations.
+        known, the budget is the number of configurations. The attribute ``error_source`` gives `Answer.error_source`.
     study : mapping, optional
         Settings as in the YAML file of the study, for `Answer.studies`. By default, these contain only the keys of the
         setting.
@@ -163,7 +164,7 @@ def find_answer(
     table["ties"] = [list_ties(rivals, budget, key) for budget in table["budget"]]
     sentence = _describe_ranges(curve, key, has_cost)
     if key != "level":
-        sentence = f"{sentence.removesuffix('.')}; {_describe_gain(table, has_cost)}."
+        sentence = f"{sentence.removesuffix('.')}; {_describe_error_range(table, has_cost)}."
     elif MODEL_COLUMN in table:
         models = list(dict.fromkeys(table[MODEL_COLUMN]))
         sentence = f"{sentence.removesuffix('.')}; the best {'model is' if len(models) == 1 else 'models are'} "
@@ -227,9 +228,9 @@ def _get_compared_column(options: pd.DataFrame) -> str:
 
 
 def _ensure_costs(results: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
-    """Replace ``label_seconds`` by the number of configurations if no cost is known; return whether one is known.
+    """Return the results, with ``n_train`` as ``label_seconds`` if no cost is known, and whether a cost is known.
 
-    Levels become strings.
+    Levels become strings. `InputError` is raised if one of the two columns is missing.
     """
     if "label_seconds" not in results or "n_train" not in results:
         raise InputError("an answer requires a results table with the columns 'label_seconds' and 'n_train'")
@@ -240,8 +241,8 @@ def _ensure_costs(results: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
 
 def _find_knee(curve: pd.DataFrame) -> float:
     """Find the budget at the knee of the curve, where scores above `MAX_SCORE_RATIO` times the lowest are ignored."""
-    useful = curve[curve["score"] <= MAX_SCORE_RATIO * curve["score"].iloc[-1]]
-    return float(useful["budget_from"].iloc[pareto.find_knee(useful, ["label_seconds", "score"])])
+    useful_rows = curve[curve["score"] <= MAX_SCORE_RATIO * curve["score"].iloc[-1]]
+    return float(useful_rows["budget_from"].iloc[pareto.find_knee(useful_rows, ["label_seconds", "score"])])
 
 
 def _select_ranges(curve: pd.DataFrame, key: str) -> pd.DataFrame:
@@ -288,7 +289,7 @@ def _describe_ranges(curve: pd.DataFrame, key: str, has_cost: bool) -> str:
     return f"All labels are of level {curve['level'].iloc[0]}: {text}"
 
 
-def _describe_gain(table: pd.DataFrame, has_cost: bool) -> str:
+def _describe_error_range(table: pd.DataFrame, has_cost: bool) -> str:
     """Describe the expected errors at the smallest and the largest budget of a table, as part of a sentence."""
     texts = []
     for _, row in table.iloc[[0, -1] if len(table) > 1 else [0]].iterrows():
@@ -301,11 +302,11 @@ def _describe_gain(table: pd.DataFrame, has_cost: bool) -> str:
 
 def _collect_notes(results: pd.DataFrame, table: pd.DataFrame, has_cost: bool) -> Iterator[str]:
     """Yield the sentences of `Answer.notes` about the rows of the table of budgets."""
-    yield f"Brackets: {describe_intervals(results)}."
+    yield f"Brackets contain {describe_intervals(results)}."
     if table["beyond"].any():
         yield (
-            f"* extrapolated: more configurations than the {int(results['n_train'].max()):,} that were fitted. The "
-            "error follows a power law there."
+            f"* extrapolated: more configurations than the {int(results['n_train'].max()):,} that were fitted; the "
+            "error is assumed to follow a power law."
         )
     for _, row in table[pareto.find_mixtures(table)].drop_duplicates("level").iterrows():
         weight = row["base_energy_weight"]
@@ -344,12 +345,13 @@ def list_assumed_levels(results: pd.DataFrame) -> tuple[str, ...]:
     """List the levels whose cost of labels is assumed by the study instead of measured."""
     if ASSUMED_COLUMN not in results:
         return ()
+    # Booleans become objects if a cell is empty, as in joined tables.
     is_assumed = results[ASSUMED_COLUMN].astype(str).str.lower() == "true"
     return tuple(results.loc[is_assumed, "level"].astype(str).unique())
 
 
 def _join_ties(row: pd.Series, column: str, compared: str) -> str:
-    """Format the value of a column for a setting, and of the column `compared` with its ties, such as ``"3 or 4"``."""
+    """Format the value of a column in a row; the value of the column `compared` with its ties, such as ``"3 or 4"``."""
     ties = ", ".join(map(str, row["ties"])) if column == compared else ""
     if len(ties) > MAX_TIES_LENGTH and len(row["ties"]) > 1:
         ties = f"{len(row['ties'])} others"

@@ -60,8 +60,8 @@ def choose_budgets(curve: pd.DataFrame, count: int, has_cost: bool) -> list[floa
     list of float
         Budgets in ascending order; if no round number is in the range, only the highest budget of the curve.
     """
-    score = curve["score"].to_numpy(dtype=float)
-    is_useful = score <= MAX_SCORE_RATIO * score[-1]
+    scores = curve["score"].to_numpy(dtype=float)
+    is_useful = scores <= MAX_SCORE_RATIO * scores[-1]
     costs = curve["budget_from"].to_numpy(dtype=float)
     low, high = costs[int(np.argmax(is_useful))], costs[-1]
     budgets: list[float] = []

@@ -42,7 +42,10 @@ class PairedErrors(NamedTuple):
 
     @classmethod
     def from_repetitions(cls, results: pd.DataFrame) -> "PairedErrors":
-        """Collect errors from a results table, with its repetitions as the samples of a single split."""
+        """Collect errors from a results table, whose repetitions (``repeat``) become the samples of one split.
+
+        Fits with the same setting and repetition are averaged.
+        """
         keys = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force"]
         keys += [BASIS_COLUMN] if BASIS_COLUMN in results else []
         names = [name for name in (*ERROR_KINDS, "test_energy", "test_force") if name in results]
@@ -67,7 +70,8 @@ class PairedErrors(NamedTuple):
         Returns
         -------
         PairedErrors or None
-            The columns of errors that all bases have; None if a basis has no errors, or there are no bases.
+            Settings of all bases, with the columns of errors that all bases have; None if a basis has no errors, or
+            there are no bases.
         """
         tables = {basis: table for basis, table in by_basis.items() if table is not None}
         if not tables or len(tables) < len(by_basis):
@@ -115,7 +119,8 @@ class PairedErrors(NamedTuple):
 class ErrorComparison:
     """Comparison of errors of settings in the same samples.
 
-    The samples are those of the further splits if all compared settings were fitted in them, otherwise the repetitions.
+    The samples are those of the further splits if all compared settings have errors in at least `MIN_SAMPLES` of them,
+    otherwise the repetitions.
 
     Parameters
     ----------

@@ -48,7 +48,8 @@ def find_rivals(options: pd.DataFrame, table: pd.DataFrame, key: str, comparison
     Returns
     -------
     DataFrame
-        Options in order of ``budget`` and of ``excess``, the score divided by that of the best option, minus 1.
+        Options in order of ``budget`` and of ``excess``: the score, which is the geometric mean of the energy and force
+        errors, divided by that of the best option, minus 1.
         ``share_above`` is the share of paired samples in which the score is higher than that of the best option (see
         `ErrorComparison.compute_share_above`), and ``is_clear`` is whether this share is above 95 %. Empty if there are
         no other values.
@@ -108,7 +109,7 @@ def describe_ties(table: pd.DataFrame, rivals: pd.DataFrame, key: str, has_cost:
         Empty if there are no rivals.
     """
     if len(rivals) and not np.isfinite(rivals["share_above"].astype(float)).any():
-        return f"How certain this is, is not known: add further splits ('confidence'), or {MIN_SAMPLES} repetitions."
+        return f"It is not known how certain this is: add further splits ('confidence'), or {MIN_SAMPLES} repetitions."
     tied = [format_budget(row["budget"], has_cost=has_cost) for _, row in table.iterrows() if row["ties"]]
     if not tied:
         return f"Every other {name_column(key)} is clearly worse at these budgets." if len(rivals) else ""
@@ -156,7 +157,7 @@ def name_value(row: pd.Series, key: str) -> str:
 
 
 def _describe_difference(rival: pd.Series) -> str:
-    """Describe, in a relative clause, by how much the errors of a rival exceed the lowest ones and how surely."""
+    """Describe, in a relative clause, by how much the errors of a rival exceed the lowest ones, and how certainly."""
     percent = f"{format_number(100 * rival['excess'], 2)} %"
     if not np.isfinite(rival["share_above"]):
         return f"whose errors are {percent} larger; too few fits are comparable"

@@ -1,6 +1,7 @@
 """YAML of a study for a single setting: the keys of the setting, and the other keys that differ from the defaults."""
 
 import io
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -11,6 +12,9 @@ from ruamel.yaml import YAML
 SETTING_KEYS = ("levels", "twojmax", "weights", "sizes", "sampling_methods", "mixtures")  # determined by the setting
 OMITTED_KEYS = frozenset({*SETTING_KEYS, "bases", "labelling", "augmentation"})  # not copied from the original study
 UNSAMPLED = "all"  # sampling method of the whole training set in a table; a study may name any method for it
+
+PLAIN_NAME = re.compile(r"[A-Za-z_]\w*|0|[1-9][0-9]*")
+YAML_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off"})  # not text without quotes
 
 
 def format_setting_keys(row: pd.Series, reference: str) -> str:
@@ -82,13 +86,16 @@ def format_study(row: pd.Series, reference: str, study: Mapping[str, Any] | None
     """
     base = "" if study is None else format_base_study(study, {*list_label_levels(row), reference})
     if "ridge" in row.index and base:
-        # The penalty of the setting replaces that of the study.
+        # The penalty of the setting replaces that of the study, which `dump_yaml` writes on one line.
         base = "".join(line for line in base.splitlines(keepends=True) if not line.startswith("ridge:"))
     return f"{base}{format_setting_keys(row, reference)}\n"
 
 
 def format_base_study(study: Mapping[str, Any], levels: Collection[str]) -> str:
     """Format the YAML of a study without the keys that `format_setting_keys` adds.
+
+    The largest 2Jmax of the study is the default of ``basis.twojmax`` and ``leverage.twojmax``, and only the first
+    ``ridge`` penalty remains.
 
     Parameters
     ----------
@@ -120,5 +127,6 @@ def dump_yaml(content: Mapping[str, Any]) -> str:
 
 
 def _quote_name(name: str) -> str:
-    """Quote the name of a level, unless it consists of letters, digits and underscores."""
-    return name if name.replace("_", "").isalnum() else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """Quote the name of a level, unless YAML reads it as the same text, or as an integer of the same digits."""
+    is_plain = PLAIN_NAME.fullmatch(name) is not None and name.lower() not in YAML_WORDS
+    return name if is_plain else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -147,7 +147,7 @@ class EntropySettings(StrictSettings):
 
     @model_validator(mode="after")
     def _check_ranges(self) -> Self:
-        """Check that ranges are in ascending order, and that a composition is specified if it is needed."""
+        """Raise `ValueError` if a range is not in ascending order, or a composition is required but missing."""
         for name in ("volume_per_atom", "n_atoms_range"):
             low, high = getattr(self, name)
             if low > high:
@@ -181,7 +181,7 @@ class AugmentSettings(StrictSettings):
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
-        """Check the suffix of the output file, and that the limits of atoms agree with each other."""
+        """Raise `ValueError` if the suffix of the output is invalid, or limits of atoms contradict each other."""
         clusters, entropy = self.clusters, self.entropy
         if self.output.suffix not in {".extxyz", ".xyz"}:
             raise ValueError(f"'output' is extended XYZ and must end in .extxyz or .xyz; got {self.output.name}")

@@ -52,7 +52,8 @@ def generate_candidates(
     Yields
     ------
     Candidates
-        The same object after each candidate, whether it was accepted or not; accepted candidates have been added to it.
+        The same object each time: after each accepted supercell, molecule, slab or free atom, and after each random
+        candidate, whether it was accepted or not. All candidates accepted so far have been added to it.
 
     Raises
     ------
@@ -80,7 +81,15 @@ def generate_candidates(
 
 
 def _generate_random_candidates(generator: CandidateGenerator, candidate_filter: CandidateFilter) -> Iterator[bool]:
-    """Add candidates of the random kinds, and replace failed ones; yield, for each, whether it was accepted."""
+    """Add candidates of the random kinds, and replace failed ones; yield, for each, whether it was accepted.
+
+    The iteration also ends when a replacement fails.
+
+    Raises
+    ------
+    InputError
+        If the counts exceed ``n_candidates``.
+    """
     settings, candidates = generator.settings, generator.candidates
     counts = generator.allocate_counts()
     _check_total(len(candidates.structures), sum(counts.values()), settings.n_candidates)

@@ -38,7 +38,7 @@ class Candidates:
         Parameters
         ----------
         atoms : ase.Atoms
-            Structure; its ``info`` and its arrays other than positions are not copied.
+            Structure; its ``info``, and arrays other than numbers and positions, are not copied.
         kind : str
         parent : str, int or None
             Name of the input, or id of the candidate, from which the structure was made; None if it has no parent.

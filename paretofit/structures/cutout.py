@@ -76,6 +76,7 @@ def cut_out_environment(atoms: Atoms, index: int, radius: float) -> Atoms:
     if len(cutout) >= len(atoms):
         copy: Atoms = atoms.copy()
         return copy
+    # Move the central atom to the middle of the cell along periodic axes; the other coordinates are those in `atoms`.
     cutout.positions += np.where(atoms.pbc, 0.5 * lengths, axes @ atoms.positions[index]) @ axes
     return cutout
 
@@ -144,7 +145,7 @@ def _measure_mismatch(positions: Array, numbers: Array, axis: int, length: float
 
 
 def _remove_close_atoms(cutout: Atoms, shortest_distances: dict[tuple[int, int], float]) -> None:
-    """Remove the later atom of each pair of atoms that are too close, in place.
+    """Remove the later atom of each pair of atoms that are too close, unless one is already removed; change `cutout`.
 
     The minimum distance of two elements is `MIN_DISTANCE_RATIO` times their entry in `shortest_distances`, in Å.
     """

@@ -17,6 +17,7 @@ MAX_PACKING_FRACTION = 0.74  # that of close-packed equal spheres; denser config
 MAX_SHEAR = 0.25  # maximum strain components of the cubic cell
 IMAGE_SHIFTS = np.array(list(product((-1, 0, 1), repeat=3)))  # a cell and its 26 neighbours
 TARGET_RATIO = 1.05  # distance to which atoms are pushed apart, relative to the minimum distance
+PUSH_FRACTION = 0.4  # factor of the steps that push atoms apart; see `_push_apart`
 
 
 def generate_random_configuration(
@@ -95,8 +96,8 @@ def _draw_positions(cell: Array, core_radii: Array, rng: np.random.Generator) ->
 def _push_apart(atoms: Atoms, min_distance_ratio: float, radii: dict[str, float]) -> bool:
     """Move atoms apart, in place, until none are too close; return whether this succeeded.
 
-    The steps follow the forces of the energy Σ (1 − r/r₀)² of pairs at distances r below r₀, which is `TARGET_RATIO`
-    times the minimum distance.
+    In each step, every pair at a distance r below r₀, which is `TARGET_RATIO` times its minimum distance, displaces its
+    atoms away from each other, each by (1 − r/r₀) times `PUSH_FRACTION` times the largest minimum distance.
     """
     for _ in range(MAX_RELAXATION_STEPS):
         first_atoms, ratios, min_distances, vectors = find_close_pairs(atoms, min_distance_ratio, radii, TARGET_RATIO)
@@ -106,7 +107,7 @@ def _push_apart(atoms: Atoms, min_distance_ratio: float, radii: dict[str, float]
         weights = (ratios / TARGET_RATIO - 1) / np.maximum(ratios * min_distances, 1e-6)
         displacements = np.zeros((len(atoms), 3))
         np.add.at(displacements, first_atoms, weights[:, None] * vectors)
-        atoms.positions += 0.4 * float(min_distances.max()) * displacements
+        atoms.positions += PUSH_FRACTION * float(min_distances.max()) * displacements
     return False
 
 

@@ -106,7 +106,7 @@ def describe_near_duplicates(dataset: Dataset) -> str:
 def _assign_stored_duplicates(path: Path, digest: str, ids: tuple[int, ...]) -> Array:
     """Assign the configurations with these ids in a dataset file to groups of duplicates.
 
-    Results are cached; the digest of the structures is only part of the key of the cache.
+    Results are cached, and must not be changed. The digest of the structures is only part of the key of the cache.
     """
     del digest
     with Dataset(path) as dataset:

@@ -139,7 +139,7 @@ def maximise_entropy(
 class EntropyMaximiser:
     """Generator of configurations by gradient ascent of the objective in `evaluate_objective`.
 
-    At the construction, random reference configurations are generated, which determine the centre and the scale of the
+    The constructor generates random reference configurations. They determine the centre and the scale of the
     descriptors, and `random_moments`, the moments of K random atoms, where K is the number of descriptors.
 
     Parameters
@@ -194,34 +194,35 @@ class EntropyMaximiser:
         configuration, new_moments = max(attempts, key=lambda attempt: attempt[0].entropy_gain)
         return replace(configuration, n_starts=len(attempts)), new_moments
 
-    def maximise(self, start: Atoms, moments: DescriptorMoments) -> tuple[Atoms, Array, Array]:
-        """Maximise the objective by gradient steps from the structure `start`.
+    def maximise(self, initial_atoms: Atoms, moments: DescriptorMoments) -> tuple[Atoms, Array, Array]:
+        """Maximise the objective by gradient steps from the structure `initial_atoms`.
 
-        A step that does not raise the objective is repeated at half its length.
+        A step that does not raise the objective is repeated at half its length. After other steps, the length grows by
+        20 %. The maximisation ends after `max_steps` steps, or when the step length or the gradient is too small.
 
         Returns
         -------
         atoms : ase.Atoms
             Final structure.
-        descriptors, start_descriptors : (N, K) float64
-            Scaled descriptors of the final structure and of `start`.
+        descriptors, initial_descriptors : (N, K) float64
+            Scaled descriptors of the final structure and of `initial_atoms`.
         """
-        atoms, step = start, INITIAL_STEP_A
+        atoms, step_length = initial_atoms, INITIAL_STEP_A
         descriptors, objective, gradient = self.evaluate_objective(atoms, moments)
-        start_descriptors = descriptors
+        initial_descriptors = descriptors
         for _ in range(self._settings.max_steps):
             largest_gradient = float(np.linalg.norm(gradient, axis=1).max())
-            if step < MIN_STEP_A or largest_gradient < MIN_GRADIENT:
+            if step_length < MIN_STEP_A or largest_gradient < MIN_GRADIENT:
                 break
             trial = atoms.copy()
-            trial.positions += gradient * (step / largest_gradient)
+            trial.positions += gradient * (step_length / largest_gradient)
             new_descriptors, new_objective, new_gradient = self.evaluate_objective(trial, moments)
             if new_objective > objective:
                 atoms, descriptors, objective, gradient = trial, new_descriptors, new_objective, new_gradient
-                step *= 1.2  # successful steps become longer
+                step_length *= 1.2
             else:
-                step /= 2
-        return atoms, descriptors, start_descriptors
+                step_length /= 2
+        return atoms, descriptors, initial_descriptors
 
     def evaluate_objective(self, atoms: Atoms, moments: DescriptorMoments) -> tuple[Array, float, Array]:
         """Compute the scaled descriptors, the objective to maximise, and its gradient.

@@ -49,7 +49,7 @@ class CandidateFilter:
         return reason is None
 
     def _find_rejection_reason(self, atoms: Atoms) -> str | None:
-        """Return the first condition that a candidate does not meet; if there is none, store its fingerprint."""
+        """Return the reason why a candidate is rejected; if there is none, store its fingerprint and return None."""
         if len(atoms) > self.max_atoms:
             return "too many atoms"
         if is_too_close(atoms, self.settings.min_distance_ratio, self.settings.radii):
@@ -71,7 +71,10 @@ class CandidateFilter:
         return None
 
     def _has_known_descriptors(self, atoms: Atoms) -> bool:
-        """Return whether an earlier structure with the same formula has equal descriptors; otherwise, store them."""
+        """Return whether an earlier structure with the same formula has equal descriptors; otherwise, store them.
+
+        Without a function for descriptors, or with a tolerance of zero, nothing is compared, and False is returned.
+        """
         if self.compute_descriptors is None or self.settings.duplicate_tolerance == 0:
             return False
         descriptors = self.compute_descriptors(atoms)

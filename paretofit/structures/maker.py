@@ -71,7 +71,8 @@ class CandidateGenerator:
     def allocate_counts(self) -> dict[str, int]:
         """Return the number of candidates of each randomly generated kind, in the order of generation.
 
-        Kinds without a requested count divide the remaining candidates in proportion to `DEFAULT_WEIGHTS`.
+        Kinds without a requested count divide the remaining candidates in proportion to `DEFAULT_WEIGHTS`; the first of
+        them gets the remainder. Reasons why kinds are impossible are added to `skipped` of the candidates.
         """
         settings, n_deterministic = self.settings, len(self.candidates.structures)
         requested_counts = {
@@ -108,7 +109,9 @@ class CandidateGenerator:
         return counts
 
     def _find_possible_kinds(self) -> tuple[float, float, list[str]]:
-        """Find the kinds that can be generated from the pool, and note the reasons for the others in `skipped`.
+        """Find the kinds that can be generated from the pool.
+
+        If vacancies or requested alloys are impossible, the reason is added to `skipped` of the candidates.
 
         Returns
         -------
@@ -140,7 +143,10 @@ class CandidateGenerator:
         return n_vacancy_per_distorted, n_substituted_per_candidate, [kind for kind, pool in pools.items() if pool]
 
     def choose_filler_kind(self, counts: dict[str, int]) -> str | None:
-        """Choose the kind that replaces failed candidates: the first one without a requested count, or None."""
+        """Choose the kind that replaces failed candidates: "distorted" or "strained".
+
+        It is the first of the two that has no requested count, but an allocated one in `counts`; None if neither has.
+        """
         requested_counts = {"distorted": self.settings.distorted.count, "strained": self.settings.strained.count}
         return next((kind for kind, count in requested_counts.items() if count is None and counts[kind]), None)
 
@@ -196,7 +202,7 @@ class CandidateGenerator:
                 operations.get_pair_distance(pair_distances, first_element, second_element), min_distance
             )
         atoms = operations.build_cluster(symbols, rng, distances, self.settings.vacuum)
-        return atoms, f"{n_atoms} atoms one by one", None
+        return atoms, f"{n_atoms} atoms placed one by one", None
 
     def _randomise_species(self, index: int, rng: np.random.Generator) -> Draw:
         """Occupy the sites of a parent at random; the parents take turns."""

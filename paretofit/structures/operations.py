@@ -26,8 +26,8 @@ MAX_PLACEMENT_ATTEMPTS = 200  # maximum number of attempts to place an atom of a
 def build_supercell(atoms: Atoms, min_length: float = 18.0, max_atoms: int = 450) -> Atoms:
     """Repeat a structure until each periodic cell vector has a length of at least `min_length` Å.
 
-    The supercell has at most `max_atoms` atoms, so that vectors may remain shorter. The shortest vector is repeated
-    first, so that such a supercell is as compact as possible.
+    The repetition ends before the supercell has more than `max_atoms` atoms, so that vectors may remain shorter. The
+    shortest vector is repeated first, so that such a supercell is as compact as possible.
     """
     repeats, lengths = np.ones(3, dtype=int), atoms.cell.lengths()
     can_grow = np.array(atoms.pbc)
@@ -259,7 +259,8 @@ def build_isolated_atom(symbol: str, vacuum: float = 15.0) -> Atoms:
 def swap_atoms(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.2) -> Atoms:
     """Return a copy with swapped pairs of atoms of different elements.
 
-    At least one pair is swapped, until a fraction of all atoms has been swapped; each atom is swapped at most once.
+    The number of pairs is half of `fraction` times the number of atoms, but at least 1. Each atom is swapped at most
+    once, so that there are fewer pairs if all remaining atoms have the same element.
 
     Raises
     ------

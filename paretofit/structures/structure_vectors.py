@@ -9,7 +9,7 @@ from paretofit.dataset.quality import fingerprint_geometry
 from paretofit.descriptors import SnapBasis, compute_mean_descriptors
 from paretofit.structures.filters import get_radius
 
-DUPLICATE_TWOJMAX = 4  # 2Jmax of the descriptors for the detection of duplicates and for the map
+DUPLICATE_TWOJMAX = 4  # 2Jmax of the descriptors for the detection of duplicates and for maps of structures
 MIN_COMPARISON_CUTOFF_A = 4.8  # minimum of the default cutoff of these descriptors
 
 
@@ -35,7 +35,7 @@ def build_comparison_basis(elements: Sequence[str], twojmax: int, cutoff: float 
 def build_mean_descriptor_function(elements: Sequence[str]) -> Callable[[Atoms], Array]:
     """Build a function that returns the mean descriptors of a structure with these elements, ``(n_features,) float64``.
 
-    The function caches the descriptors of every structure that it has seen.
+    The function caches the descriptors of every structure; for an equal geometry, it returns the same array.
     """
     lammps, basis = get_shared_lammps(), build_comparison_basis(elements, DUPLICATE_TWOJMAX)
     cache: dict[str, Array] = {}

@@ -58,7 +58,17 @@ def measure_md_cost(
     """Measure the MD cost of each 2Jmax of a study with LAMMPS and an exported potential.
 
     Measured costs are written to `MD_FILE` in the run folder, and are read from there when the study runs again. A cost
-    that the study states is not measured. A model of given rows, or without a periodic cell, cannot be timed.
+    that the study states is not measured. Nothing is measured with given rows, or without a periodic configuration.
+
+    Parameters
+    ----------
+    prepared : PreparedStudy
+    sweep_input : SweepInput
+        Rows and training set of the timed potentials.
+    errors : LevelErrors
+        Errors of the labels, with the reference configuration, which is timed if it is periodic.
+    folder : Path
+        Run folder, where the potentials are written to ``md_speed``.
 
     Returns
     -------
@@ -117,13 +127,16 @@ def measure_test_residuals(prepared: PreparedStudy, engine: FastEngine | PlainEn
 
 
 def add_md_cost(results: pd.DataFrame, md_costs: pd.DataFrame) -> pd.DataFrame:
-    """Return a results table with the MD cost of each 2Jmax from the table of `measure_md_cost`; NaN if not known."""
+    """Return a results table with ``md_us_per_atom_step`` from the table of `measure_md_cost`; NaN if not known."""
     costs = dict(zip(md_costs["twojmax"], md_costs["md_us_per_atom_step"], strict=True))
     return results.assign(md_us_per_atom_step=results["twojmax"].map(costs).astype(float))
 
 
 def mark_assumed_costs(results: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Return a results table with the column ``cost_is_assumed``; unchanged if the study assumes no label cost."""
+    """Mark the results of levels whose label cost is assumed; return the table with the column ``cost_is_assumed``.
+
+    If the study assumes no label cost, the table is returned without this column.
+    """
     assumed_levels = study.cost.assumed_levels
     return results.assign(**{ASSUMED_COLUMN: results["level"].isin(assumed_levels)}) if assumed_levels else results
 
@@ -138,7 +151,7 @@ def read_table_or_empty(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame
 
 
 def select_md_cell(prepared: PreparedStudy, errors: LevelErrors) -> Atoms | None:
-    """Select a periodic cell for the MD timing, preferably the reference configuration; None if there is none."""
+    """Select a periodic configuration for the MD timing, preferably the reference; None if none is periodic."""
     dataset = prepared.dataset
     positions = np.arange(len(dataset))
     if errors.reference_configuration is not None:
@@ -153,7 +166,10 @@ def select_md_cell(prepared: PreparedStudy, errors: LevelErrors) -> Atoms | None
 def _export_md_potential(
     prepared: PreparedStudy, sweep_input: SweepInput, twojmax: int, folder: Path
 ) -> tuple[list[str], list[str]]:
-    """Fit a potential of one 2Jmax, and write it to ``folder/md_speed``; return its LAMMPS commands and elements."""
+    """Fit a potential of one 2Jmax, and write it to ``folder/md_speed``; return its LAMMPS commands and elements.
+
+    The potential is fitted to the reference labels of the first `N_MD_TRAINING` training configurations.
+    """
     design, level = sweep_input.design, prepared.grid.levels[-1]
     rows = sweep_input.find_row_indices(sweep_input.train[:N_MD_TRAINING])
     n_columns = design.count_columns_up_to(twojmax)

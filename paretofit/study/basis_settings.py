@@ -102,7 +102,7 @@ class FurtherBasis(StrictSettings):
             raise ValueError(f"'bases', {self.name}: no key differs from 'basis'; change a key, or remove this basis")
 
     def apply(self, basis: StudyBasis, twojmax: int) -> StudyBasis:
-        """Build this basis at a 2Jmax, with keys that are not set from `basis`.
+        """Build this basis at a 2Jmax; keys that are not set are taken from the first basis of the study, `basis`.
 
         Raises
         ------
@@ -112,7 +112,7 @@ class FurtherBasis(StrictSettings):
         settings = self.model_dump(exclude={"name", "twojmax", "md_us_per_atom_step"})
         defaults: dict[str, Any] = basis.model_dump()
         if self.family not in {None, basis.family}:
-            is_snap = self.family in {None, "snap"}
+            is_snap = self.family == "snap"
             # SNAP: cutoff of a pair of the largest element = 2 · radelem · rcutfac; the default of radelem is 0.5
             key, diameter = ("rcutfac", 2 * max(self.radelem or [0.5])) if is_snap else ("rcut", 1.0)
             defaults = {"elements": basis.elements, key: basis.cutoff / diameter}
@@ -123,6 +123,9 @@ class FurtherBasis(StrictSettings):
 def check_sizes(basis: StudyBasis, twojmax: Sequence[int]) -> None:
     """Raise ValueError if a 2Jmax of a study is smaller than its basis allows or larger than that of the basis."""
     if basis.twojmax < max(twojmax):
-        raise ValueError(f"basis.twojmax is {basis.twojmax}, smaller than the largest 'twojmax', {max(twojmax)}")
+        raise ValueError(
+            f"basis.twojmax is {basis.twojmax}, smaller than the largest 'twojmax', {max(twojmax)}; increase or remove "
+            "basis.twojmax"
+        )
     if min(twojmax) < basis.min_size:
         raise ValueError(f"'twojmax' must be at least {basis.min_size} for {basis.title}; got {min(twojmax)}")

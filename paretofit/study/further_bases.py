@@ -23,8 +23,9 @@ BASES_FILE = "bases.csv"
 def derive_studies(study: Study) -> dict[str, Study]:
     """Derive the study of each further basis; return the studies by the name of the basis.
 
-    The derived studies have the settings of `study`, except that networks, cluster, grid labels, further bases and the
-    MD cost of the first basis are removed. With given rows, properties are removed, too.
+    The derived studies have the settings of `study`, except that networks, cluster, grid labels, further bases, the
+    2Jmax of the leverage scores and the MD cost of the first basis are removed. With given rows, properties are
+    removed, too, also from the objectives.
     """
     studies = {}
     for entry in study.bases:

@@ -55,7 +55,7 @@ def check_given_rows(basis: RowsBasis, sizes: list[int], dataset: Dataset, *, ha
         k = int(np.flatnonzero(has_wrong_count)[0])
         raise InputError(
             f"{basis.rows} has {n_rows[k]} rows of configuration {design.ids[positions[k]]}, which has {n_atoms[k]} "
-            f"atoms; expected are its energy, {3 * n_atoms[k]} forces in the order of the atoms, and 6 stresses or none"
+            f"atoms; write its energy, {3 * n_atoms[k]} forces in the order of the atoms, and 6 stresses or none"
         )
 
 

@@ -21,7 +21,7 @@ def compute_grid_errors(study: Study, errors: LevelErrors) -> LevelErrors:
 
 
 def _read_errors(path: Path) -> LevelErrors:
-    """Compute the errors of all levels of the dataset in 'grid_labels', which InputErrors name as their origin."""
+    """Compute the errors of all levels of the dataset in 'grid_labels'; messages of InputErrors begin with this key."""
     try:
         with Dataset(path) as dataset:
             return compute_level_errors(dataset, dataset.levels)

@@ -21,7 +21,7 @@ def count_independent_rows(dataset: Dataset, train: Array, level: str) -> int:
 
     Of near-duplicates, only the first configuration counts. Of n nonzero force components f_i of a configuration,
     min(n, 3 (Σ f_i²)² / Σ f_i⁴) are independent: n if they are normally distributed, and fewer if only a few atoms have
-    large forces. m configurations of the same group (trajectory or parent) and number of atoms count as
+    large forces. If m configurations have the same group (trajectory or parent) and number of atoms, m is replaced by
     m / (1 + (m - 1) ρ) (the effective sample size of clustered samples: L. Kish, Survey Sampling, Wiley, 1965). ρ is
     the mean squared cosine between their force vectors, corrected for 1/n, its value for random vectors.
 

@@ -8,6 +8,8 @@ from paretofit.core import check_new_paths, write_text
 from paretofit.study.schema import Study
 
 _TEXT = {"type": "string"}
+# Forms of settings, by class and key, that validators expand before pydantic checks them; the schema of pydantic lacks
+# these forms.
 SHORT_FORMS: dict[tuple[str, str], dict[str, Any]] = {
     ("Study", "weights"): {"type": "array", "items": {"anyOf": [{"type": "number"}, {"type": "array"}]}},
     ("Study", "cluster"): _TEXT,
@@ -23,7 +25,7 @@ SHORT_FORMS: dict[tuple[str, str], dict[str, Any]] = {
     ("ExploreSettings", "pressure_kbar"): {"type": ["number", "array"]},
     ("SnapBasis", "radelem"): {"type": "number"},
     ("SnapBasis", "wj"): {"type": "number"},
-}  # by class and key: forms that validators expand before pydantic checks a value, so that its schema lacks them
+}
 
 
 def write_json_schema(path: Path | str, *, overwrite: bool = False) -> Path:
@@ -34,7 +36,7 @@ def write_json_schema(path: Path | str, *, overwrite: bool = False) -> Path:
     path : path-like
         The JSON file to write.
     overwrite : bool
-        Replace an existing file.
+        Whether to replace an existing file.
 
     Raises
     ------
@@ -65,15 +67,18 @@ def build_json_schema() -> dict[str, Any]:
             _allow_numbers_as_names(key_schema)
             short_form = SHORT_FORMS.get((definition["title"], name))
             if short_form is not None:
-                texts = {key: key_schema.pop(key) for key in ("description", "default", "title") if key in key_schema}
-                definition["properties"][name] = {**texts, "anyOf": [short_form, key_schema]}
+                # editors show the annotations of a key only beside 'anyOf', not in one of its branches
+                annotations = {
+                    key: key_schema.pop(key) for key in ("description", "default", "title") if key in key_schema
+                }
+                definition["properties"][name] = {**annotations, "anyOf": [short_form, key_schema]}
     definitions["SnapBasis"]["required"] = ["elements"]  # the 2Jmax has a default in a study
     del schema["required"]
     return schema
 
 
 def _allow_numbers_as_names(node: Any) -> None:
-    """Allow integers wherever a schema expects text, because YAML reads the level name 5 as a number.
+    """Allow integers wherever a schema expects any text, because YAML reads the level name 5 as a number.
 
     Parameters
     ----------

@@ -141,7 +141,7 @@ def evaluate_networks(
     scores : LeverageScores or None
         Leverage scores of the training set; None if no sampling method requires them.
     results : DataFrame
-        Results of the linear models; for each level and size, the best_fit model is compared with the networks.
+        Results of the linear models; for each level and size, that with the lowest force error is compared.
     errors : LevelErrors
         Errors of the labels, with the reference configuration for the timing.
     folder : Path
@@ -173,7 +173,7 @@ def evaluate_networks(
 def _list_tasks(
     settings: NetworkSettings, prepared: PreparedStudy, sweep_input: SweepInput, scores: LeverageScores | None
 ) -> list[_NetworkTask]:
-    """List the networks to train, by level, size and model."""
+    """List the networks to train, in the order of level, size and model."""
     grid = prepared.grid
     subsets: dict[int, Array] = {}
     for draw in list_draws(sweep_input, grid, scores):
@@ -195,8 +195,8 @@ def _set_atomic_energies(model: MaceSettings, prepared: PreparedStudy, level: st
 def _hash_task(task: _NetworkTask, prepared: PreparedStudy) -> str:
     """Hash everything that the result of a network depends on, but not the paths of files."""
     dataset = prepared.dataset.select(np.concatenate([task.subset, prepared.split.test]))
-    labels = [dataset.labels(level) for level in (task.level, prepared.grid.levels[-1])]
-    label_arrays = [array for level in labels for array in (level.energy, level.forces, level.stress)]
+    both_labels = [dataset.labels(level) for level in (task.level, prepared.grid.levels[-1])]
+    label_arrays = [array for labels in both_labels for array in (labels.energy, labels.forces, labels.stress)]
     label_hashes = [hash_array(np.nan_to_num(array)) for array in label_arrays]
     files = [hash_file(path) for path in task.model_settings.foundation_files.values()]
     settings = task.model_settings.model_dump(mode="json", exclude={"foundation": {"file", "replay"}})
@@ -266,14 +266,12 @@ class _NetworkTrainer:
 
 
 def _split_subset(groups: Array, validation_fraction: float, seed: int) -> tuple[Array, Array]:
-    """Split a subset into a training and a validation set of whole groups; return the indices of each in the subset."""
+    """Split a subset into a training and a validation set of whole groups; return the indices of each in the subset.
+
+    Raise InputError if one of the sets would be empty.
+    """
     n_validation = max(MIN_VALIDATION_SIZE, round(validation_fraction * len(groups)))
     split = split_configurations(groups, 1 - n_validation / len(groups), seed)
-    if not len(split.test):
-        raise InputError(
-            "all configurations of this subset are in one group, which leaves no validation set for a network; use a "
-            "larger subset, or other keys in 'split.group_by'"
-        )
     return split.train, split.test
 
 
@@ -309,9 +307,10 @@ def _evaluate_committee(
 def _calibrate_linear_model(
     task: _NetworkTask, prepared: PreparedStudy, sweep_input: SweepInput, results: pd.DataFrame, context: RunContext
 ) -> list[dict[str, Any]]:
-    """Tabulate the calibration of a linear committee with the settings of the lowest force error on a network's subset.
+    """Tabulate the calibration of a linear committee, for comparison with a network that has the same training subset.
 
-    The list is empty if there is no such fit, or the subset has no more rows than the model has columns.
+    The committee has the settings of the fit with the lowest force error on this subset. The list is empty if there is
+    no such fit, or the subset has no more rows than the model has columns.
     """
     design = sweep_input.design
     is_same_subset = (

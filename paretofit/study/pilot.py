@@ -87,6 +87,7 @@ def _cross_validate(prepared: PreparedStudy, folder: Path, context: RunContext) 
     errors = compute_level_errors(
         prepared.dataset, list(prepared.grid.levels), reference_configuration=study.reference_configuration
     )
+    # the split of the study is not used, so the timed potential may be trained on any configurations
     timing_input = replace(sweep_input, train=np.arange(design.n_configurations))
     md_costs = measure_md_cost(prepared, timing_input, errors, folder)
     tasks = list(_list_tasks(sweep_input, prepared.grid, folds))

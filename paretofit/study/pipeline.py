@@ -74,7 +74,7 @@ def run_study(
         YAML file, or the study itself.
     out : path-like, optional
         Run folder; by default ``runs/<name>-<hash>`` in the working directory. The hash depends only on the structures
-        and the basis, so that a study resumes in the same folder after other edits.
+        and the basis except its 2Jmax, so that a study resumes in the same folder after other edits.
     jobs : int
         Number of processes; results do not depend on it.
     progress : bool
@@ -184,7 +184,7 @@ def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> R
 
 
 def _run_further_bases(study: Study, results: pd.DataFrame, folder: Path, context: RunContext) -> None:
-    """Run the study of each further basis, and write the results of all bases."""
+    """Run the study of each further basis, and write the results of all bases to `BASES_FILE`, if there are any."""
     remove_file(folder / BASES_FILE)  # its results may be those of an earlier version of the study
     further_results = {}
     for name, further_study in derive_studies(study).items():
@@ -235,7 +235,7 @@ def _check_inner_radius(basis: PodBasis, dataset: Dataset) -> None:
             distance = float(np.linalg.norm(vectors, axis=1).min())
             raise InputError(
                 f"'rin' of the POD basis is {basis.rin:g} Å, but configuration {config_id} has atoms at "
-                f"{distance:.3g} Å; choose a smaller one"
+                f"{distance:.3g} Å; choose a smaller 'rin'"
             )
 
 
@@ -271,7 +271,7 @@ def load_or_compute_design(
     Raises
     ------
     InputError
-        Without `overwrite`, if the file at `path` has other contents.
+        Without `overwrite`, if the file at `path` has other contents or is corrupt.
     """
     path = Path(path)
     if path.exists():

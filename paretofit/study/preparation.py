@@ -79,7 +79,7 @@ def prepare_study(study: Study, *, allow_partial: bool = False) -> PreparedStudy
         dataset, levels, drop_unconverged=study.unconverged_labels == "drop", at_any_level=allow_partial
     )
     isolated_atoms = find_study_isolated_atoms(study, levels, dataset)
-    is_isolated = np.isin(np.arange(len(dataset)), [atom.position for atom in isolated_atoms])
+    is_isolated = np.isin(np.arange(len(dataset)), [atom.dataset_index for atom in isolated_atoms])
     is_complete, is_unconverged = is_complete | is_isolated, is_unconverged & ~is_isolated
     is_used = is_complete & ~is_unconverged & ~is_isolated
     for level in levels:
@@ -245,7 +245,10 @@ def _check_cost(study: Study, dataset: Dataset, level: str, is_used: Array) -> N
 
 
 def _check_group_keys(study: Study, dataset: Dataset) -> None:
-    """Raise InputError for an unknown group key: with a misspelt key, groups would silently be split."""
+    """Raise InputError for an unknown group key, because with a misspelt key, groups would silently be split.
+
+    The default keys may be missing, because configurations of many datasets have neither parents nor trajectories.
+    """
     if study.split.group_by == SplitSettings.model_fields["group_by"].default:
         return
     info_keys = sorted({key for record in dataset.info_records for key in record})

@@ -25,10 +25,11 @@ class ReferenceEnergies:
 
     Attributes
     ----------
-    energies : mapping of level to mapping of str to float
-        Energies by element, eV. The elements are the same at all levels; the energies of other elements are fitted.
-    origins : mapping of level to mapping of str to str
-        Origin of each element's energy at each level, fitted energies included.
+    energies : mapping of str to mapping of str to float
+        Energies by level and element, eV. The elements are the same at all levels; the energies of other elements are
+        fitted.
+    origins : mapping of str to mapping of str to str
+        Origin of each energy, fitted ones included, by level and element.
     isolated_atoms : list of ase.Atoms
         Isolated atoms, which are in neither the training nor the test set.
     """
@@ -38,7 +39,7 @@ class ReferenceEnergies:
     isolated_atoms: list[Atoms]
 
     def constrain(self, design: DesignMatrix) -> DesignMatrix:
-        """Return a labelled design with models that reproduce these energies; see `constrain_free_atoms`."""
+        """Return a labelled design whose models reproduce these energies; see `constrain_free_atoms`."""
         return constrain_free_atoms(design, self.energies)
 
     def describe(self, level: str) -> str:
@@ -51,10 +52,11 @@ class ReferenceEnergies:
 
 
 def find_study_isolated_atoms(study: Study, levels: Sequence[str], dataset: Dataset) -> list[IsolatedAtom]:
-    """Find the isolated atoms of elements whose energies are known at one or more of the levels.
+    """Find the isolated atoms that are not fitted, because the models reproduce the energies of their elements exactly.
 
-    All other isolated atoms are ordinary configurations of the study. With 'reference_energies: fitted', no isolated
-    atoms are returned.
+    The energy of an element must be set in 'reference_energies' for any level of the dataset, or be the label of an
+    isolated atom at one of `levels`, the levels of the study. All other isolated atoms are ordinary configurations.
+    With 'reference_energies: fitted', no isolated atoms are returned.
     """
     if study.reference_energies == "fitted":
         return []
@@ -76,15 +78,16 @@ def resolve_reference_energies(
     dataset : Dataset
         All configurations.
     isolated_atoms : sequence of IsolatedAtom
-        Isolated atoms in `dataset`.
+        Isolated atoms in `dataset`, from `find_study_isolated_atoms`.
     training_set : Dataset
         Training configurations with labels at all levels of the study.
 
     Raises
     ------
     InputError
-        If the setting has an unknown element or level or requires isolated atoms that are not labelled, an offset
-        between two levels is not known, or the reference configuration is an isolated atom.
+        If 'reference_energies' contains an unknown element or level, or is 'isolated' and no isolated atom of an
+        element is labelled; if two levels have no common labels that give their offset; or if the reference
+        configuration is an isolated atom.
     """
     setting, elements = study.reference_energies, study.basis.elements
     if not isinstance(setting, str):
@@ -98,8 +101,8 @@ def resolve_reference_energies(
             "energy"
         )
     completed_energies = {level: _complete_energies(level, known_energies, training_set, levels) for level in levels}
-    positions = np.array([atom.position for atom in isolated_atoms], dtype=int)
-    if study.reference_configuration in dataset.ids[positions].tolist():
+    dataset_indices = np.array([atom.dataset_index for atom in isolated_atoms], dtype=int)
+    if study.reference_configuration in dataset.ids[dataset_indices].tolist():
         raise InputError(
             f"'reference_configuration' is {study.reference_configuration}, an isolated atom, which is not among the "
             "configurations of the study; choose another one, or set 'reference_energies: fitted'"
@@ -113,7 +116,7 @@ def resolve_reference_energies(
         level: fitted_origins | {symbol: origin for symbol, (_, origin) in by_element.items()}
         for level, by_element in completed_energies.items()
     }
-    return ReferenceEnergies(energies, origins, list(dataset.select(positions)))
+    return ReferenceEnergies(energies, origins, list(dataset.select(dataset_indices)))
 
 
 def _collect_known_energies(
@@ -160,7 +163,8 @@ def _complete_energies(
 ) -> dict[str, KnownEnergy]:
     """Complete the known energies of a level by energies of other levels, plus the offset between the labels.
 
-    Levels of the study are tried first, from the reference downwards, and then the other levels of the dataset.
+    The levels of the study, `levels`, are tried first, from the reference downwards, and then the other levels of the
+    dataset. Raise InputError if the offset to a level is required but cannot be fitted.
     """
     energies = dict(known_energies[level])
     for other_level in [*reversed(levels), *(name for name in known_energies if name not in levels)]:
@@ -169,12 +173,16 @@ def _complete_energies(
             for symbol in missing_elements:
                 energy, origin = known_energies[other_level][symbol]
                 shifted_origin = f"{origin} at level {other_level}, plus the offset of the labels"
+                # an element that the training set lacks has no offset
                 energies[symbol] = energy + offsets.get(symbol, 0.0), shifted_origin
     return energies
 
 
 def _fit_offsets(training_set: Dataset, level: str, other_level: str) -> dict[str, float]:
-    """Fit the energy per atom (eV) of each element at `level` relative to `other_level`, by least squares."""
+    """Fit the energy per atom (eV) of each element at `level` relative to `other_level`, by least squares.
+
+    Raise InputError if no training configuration has an energy at both levels.
+    """
     difference = (training_set.labels(level).energy - training_set.labels(other_level).energy) / training_set.n_atoms
     positions = np.flatnonzero(np.isfinite(difference))
     if not len(positions):

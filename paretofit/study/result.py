@@ -169,7 +169,7 @@ def _list_lowest_errors(front: pd.DataFrame) -> list[tuple[str, ...]]:
 
 
 def _format_heading(count: int) -> str:
-    """Format the heading of the table of `count` front points, of which it may contain only the first."""
+    """Format the heading of the table of `count` front points, which lists at most `MAX_FRONT_ROWS` of them."""
     note = f"; the {MAX_FRONT_ROWS} with the lowest force errors" if count > MAX_FRONT_ROWS else ""
     return f"Front of energy error, force error and cost: {format_count(count, 'point')}{note}:"
 

@@ -122,7 +122,7 @@ def _read_study_name(folder: Path) -> str | None:
 
 
 def record_version(folder: Path, stage: str) -> None:
-    """Add this version of paretofit to the versions in the record of a run that executed a stage."""
+    """Record in a run folder that this version of paretofit executed a stage."""
     from paretofit import __version__  # noqa: PLC0415  (the package's __init__ may still be loading)
 
     record = _read_raw_record(folder)
@@ -218,8 +218,8 @@ def check_stages(folder: Path, stage_by_file: Mapping[str, str]) -> dict[str, An
 def check_digests(folder: Path, record: dict[str, Any], names: Iterable[str] | None = None) -> None:
     """Check that the content of a run's files has not changed.
 
-    Only `names` are checked, or all files with None. Files that do not exist or have no digest in the record, as in
-    runs of older versions, are not checked.
+    Only `names` are checked; by default, all files. Files that do not exist or have no digest in the record, as in runs
+    of older versions, are not checked.
 
     Raises
     ------
@@ -237,7 +237,10 @@ def check_digests(folder: Path, record: dict[str, Any], names: Iterable[str] | N
 
 
 def link_dataset(source: Path, target: Path) -> None:
-    """Store a dataset as a hard link if the file system allows it, otherwise as a copy; replace another `target`."""
+    """Store a dataset as a hard link if the file system allows it, otherwise as a copy.
+
+    A file at `target` is replaced, unless it has the same content.
+    """
     if target.exists() and (target.samefile(source) or hash_file(target) == hash_file(source)):
         return
     target.unlink(missing_ok=True)

@@ -141,7 +141,13 @@ def write_run_report(
     """Write the front, figures, tables and page of a run to its folder, from the tables that its stages wrote there.
 
     `summary` is the section "How this was computed" by heading, and `warnings` are those of the stages, to which the
-    report adds others. Findings and figures are for the first ridge penalty.
+    report adds others; `svg` and `all_figures` are those of `rebuild_report`. Findings and figures are for the first
+    ridge penalty. Without a test set, leave-one-out errors take the place of test errors.
+
+    Raises
+    ------
+    InputError
+        If the results table is incomplete, or contains no fit that the report can show.
     """
     results = _read_complete_results(folder, prepared)
     warnings = list(warnings)
@@ -198,7 +204,7 @@ def _join_bases(folder: Path, prepared: PreparedStudy, results: pd.DataFrame, fr
 
 
 def _find_error_front(results: pd.DataFrame, prepared: PreparedStudy) -> pd.DataFrame:
-    """Find the front of energy error, force error and cost, on which findings are based for any objectives."""
+    """Find the front of energy error, force error and cost, on which findings are based whatever the objectives are."""
     return find_study_front(results.drop(columns="ridge", errors="ignore"), len(prepared.split.train))
 
 
@@ -343,7 +349,7 @@ def _read_validation(folder: Path) -> tuple[list[page.ReportTable], list[page.Re
 def _read_settings(folder: Path, study: Study) -> dict[str, Any]:
     """Return the settings of a study that differ from the defaults, and the 2Jmax.
 
-    The path of the dataset is that of the original, which is read from the run folder, not that of the copy.
+    The dataset is the original one, whose path is in the study file of the run folder, not the copy in that folder.
     """
     settings: dict[str, Any] = json.loads(study.model_dump_json(by_alias=True, exclude_defaults=True))
     return {
@@ -354,7 +360,7 @@ def _read_settings(folder: Path, study: Study) -> dict[str, Any]:
 
 
 def read_run_settings(folder: Path | str, basis: str = FIRST_BASIS) -> dict[str, Any]:
-    """Read the settings of one basis of a run, with the keys of a study file; only the 2Jmax may be a default."""
+    """Read the settings of one basis of a run, by key of a study file, without defaults except that of the 2Jmax."""
     study = load_study(Path(folder) / "study.yaml")
     return _read_settings(Path(folder), study if basis == FIRST_BASIS else derive_studies(study)[basis])
 

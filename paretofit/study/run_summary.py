@@ -207,6 +207,6 @@ def _format_group_factors(prepared: PreparedStudy, sweep_input: SweepInput) -> s
     for name in dict.fromkeys(group_names[is_training_row].tolist()):
         for kind in (RowKind.ENERGY, RowKind.FORCE):
             rows = is_training_row & (group_names == name) & (design.kind == kind)
-            if rows.any() and design.row_weights is not None:
+            if rows.any() and design.row_weights is not None:  # all of these rows have the same weight
                 texts.append(f"{name} {kind.name.lower()} {design.row_weights[rows][0]:.3g}")
     return ", ".join(texts)

@@ -254,14 +254,13 @@ class Study(StrictSettings):
     @field_validator("weights", mode="before")
     @classmethod
     def _expand_ratios(cls, values: Any) -> Any:
-        """Read a single number as a ratio w_E/w_F."""
+        """Expand each ratio w_E/w_F to the pair (w_E/w_F, 1); raise ValueError for anything but numbers and pairs."""
         if not isinstance(values, list):
             return values
         for value in values:
             pair = value if isinstance(value, list | tuple) else (value, 1.0)
-            if len(pair) != 2 or not all(
-                isinstance(number, int | float) and not isinstance(number, bool) for number in pair
-            ):
+            are_numbers = [isinstance(number, int | float) and not isinstance(number, bool) for number in pair]
+            if are_numbers != [True, True]:
                 raise ValueError(f"each weight must be a ratio w_E/w_F or a pair [w_E, w_F] of numbers; got {value}")
         return [value if isinstance(value, list | tuple) else (value, 1.0) for value in values]
 
@@ -280,6 +279,7 @@ class Study(StrictSettings):
     @field_validator("sampling_methods")
     @classmethod
     def _check_methods(cls, names: list[str]) -> list[str]:
+        """Raise ValueError for an unknown sampling method."""
         for name in names:
             if name not in SAMPLING_METHODS:
                 raise ValueError(f"'{name}' is not one of {SAMPLING_TEXT}{suggest_match(name, SAMPLING_METHODS)}")
@@ -288,25 +288,20 @@ class Study(StrictSettings):
     @field_validator("levels", "twojmax", "weights", "sizes", "sampling_methods", "ridge", "objectives")
     @classmethod
     def _check_unique(cls, values: list[Any]) -> list[Any]:
-        repeated_values = [value for k, value in enumerate(values) if value in values[:k]]
-        if repeated_values:
+        """Raise ValueError if a list contains a value twice."""
+        if repeated_values := [value for k, value in enumerate(values) if value in values[:k]]:
             raise ValueError(f"{repeated_values[0]} is listed twice")
         return values
 
     @model_validator(mode="after")
     def _check_bases(self) -> Self:
+        """Raise ValueError if two bases have the same name, or a further basis does not fit the first one."""
         names = [FIRST_BASIS]
         for entry in self.bases:
             if entry.name in names:
                 raise ValueError(f"'bases' contains '{entry.name}' twice, or the name of the first basis; rename it")
             names.append(entry.name)
             entry.check(self.basis, self.twojmax)
-        return self
-
-    @model_validator(mode="after")
-    def _check_objectives(self) -> Self:
-        for objective in self.objectives:
-            check_choice("an entry of 'objectives'", objective, [*ERROR_OBJECTIVES, *self.property_names])
         return self
 
     @property
@@ -321,6 +316,9 @@ class Study(StrictSettings):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
+        """Raise ValueError if an objective is unknown, or settings exclude each other."""
+        for objective in self.objectives:
+            check_choice("an entry of 'objectives'", objective, [*ERROR_OBJECTIVES, *self.property_names])
         check_sizes(self.basis, self.twojmax)
         if self.device == "cuda" and self.cluster is not None:
             raise ValueError("'device: cuda' uses the GPU of this machine; remove 'cluster'")
@@ -334,7 +332,8 @@ class Study(StrictSettings):
             )
         if self.leverage.twojmax is not None and self.leverage.twojmax > self.basis.twojmax:
             raise ValueError(
-                f"leverage.twojmax is {self.leverage.twojmax}, larger than basis.twojmax, {self.basis.twojmax}"
+                f"leverage.twojmax is {self.leverage.twojmax}, larger than basis.twojmax, {self.basis.twojmax}; "
+                "reduce it"
             )
         return self
 
@@ -388,6 +387,7 @@ def _read_content(path: Path) -> dict[str, Any]:
 
 
 def _validate(model: type[S], path: Path, content: dict[str, Any]) -> S:
+    """Validate the content of a study file; raise InputError with its path."""
     try:
         return model.model_validate(content, context={FOLDER_KEY: path.parent})
     except ValidationError as error:

@@ -85,7 +85,8 @@ def add_intervals(
     DataFrame
         The results with two further columns for each error, such as ``ref_energy_low`` and ``ref_energy_high``. The
         interval, which is the same for all repetitions of a setting, contains the error of a new draw in a new split
-        with a probability of 90 %. The column ``further_splits`` is the number of splits.
+        with a probability of 90 %; it is NaN for the models of `find_dominated_models`. The column ``further_splits``
+        is the number of splits.
     """
     splits = _draw_further_splits(prepared)
     if not isinstance(engine, FastEngine) or not splits or sweep_input.design.row_weights is not None:
@@ -139,10 +140,11 @@ def _draw_further_splits(prepared: PreparedStudy) -> list[FurtherSplit]:
 
 
 def find_dominated_models(results: pd.DataFrame) -> list[tuple[int, int]]:
-    """Find the subset sizes at which a 2Jmax has larger errors than a smaller 2Jmax at every level.
+    """Find the subset sizes at which a 2Jmax has larger errors than smaller 2Jmax at every level.
 
-    The lowest median errors over all weights and sampling methods are compared, for energies and for forces. The models
-    that are found have hardly more rows than coefficients; their fits are expensive, and are omitted in further splits.
+    The lowest median errors over all weights and sampling methods are compared with those of all smaller 2Jmax; both
+    errors, of energies and of forces, must be larger. The models that are found have hardly more rows than
+    coefficients; their fits are expensive, and are omitted in further splits.
 
     Returns
     -------
@@ -177,9 +179,9 @@ def tabulate_confidence(
     Returns
     -------
     DataFrame
-        A row per setting: its columns; for each error the median over repetitions in the study's split and the ends of
-        the 90 % interval (``_low``, ``_high``); ``label_seconds``; and ``p_front``, the share of samples in which the
-        setting is on the front of the objectives and the cost over all 2Jmax.
+        A row per setting: the columns that identify it; for each error the median over repetitions in the study's split
+        and the ends of the 90 % interval (``_low``, ``_high``); ``label_seconds``; and ``p_front``, the share of
+        samples in which the setting is on the front of the objectives and the cost over all 2Jmax.
     """
     setting_columns = _list_setting_columns(results)
     rows_by_setting = _mark_whole_set(results, n_train).groupby(setting_columns, sort=False)
@@ -273,7 +275,7 @@ def _mark_whole_set(results: pd.DataFrame, n_train: int) -> pd.DataFrame:
 
 
 def _format_names(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with levels and ridge penalties as text, as tables from files and from memory are merged."""
+    """Return a table with levels and ridge penalties as text, to merge tables from files with those in memory."""
     columns: dict[str, Any] = {"level": table["level"].astype(str)}
     if "ridge" in table:
         columns["ridge"] = [ridge if ridge == "auto" else f"{float(ridge):g}" for ridge in table["ridge"]]

@@ -36,9 +36,15 @@ def find_study_front(
     Returns
     -------
     DataFrame
-        Points on the front of each 2Jmax and basis, with the medians of all errors. The column ``overall`` is
-        true for points that are also on the front over all 2Jmax and bases. If the MD cost of every model is known,
-        ``overall_with_md`` is true for points on the front of the table with the MD cost as a further objective.
+        Points on the front of each 2Jmax and basis, with the medians of all errors and, for mixtures, the columns of
+        `tabulate_mixtures`. The column ``overall`` is true for points that are also on the front over all 2Jmax and
+        bases. If the MD cost of every model is known, ``overall_with_md`` is true for points on the front of the table
+        with the MD cost as a further objective.
+
+    Raises
+    ------
+    InputError
+        If no setting has the properties among the objectives in all of its repetitions.
     """
     basis_columns = [BASIS_COLUMN] if BASIS_COLUMN in results else []
     groups = [*basis_columns, *FRONT_GROUPS] + (["ridge"] if "ridge" in results else [])
@@ -65,6 +71,8 @@ def find_study_front(
 
 def _select_defined_settings(results: pd.DataFrame, objectives: Sequence[str], groups: list[str]) -> pd.DataFrame:
     """Select the settings whose properties are defined in all repetitions; without properties, all settings.
+
+    A property is not defined if its error is infinite or NaN.
 
     Raises
     ------
@@ -115,8 +123,8 @@ def substitute_loo_errors(results: pd.DataFrame, warnings: list[str]) -> pd.Data
 def tabulate_ridge_effect(results: pd.DataFrame, front: pd.DataFrame) -> pd.DataFrame:
     """Tabulate the lowest errors and the number of front points by 2Jmax, subset size and ridge penalty.
 
-    The errors (meV/atom, meV/Å) are medians over repetitions at the reference level, minimised over weights and
-    sampling methods.
+    The errors ``lowest_ref_energy`` (meV/atom) and ``lowest_ref_force`` (meV/Å) are medians over repetitions at the
+    reference level, minimised over weights and sampling methods; ``points_on_front`` counts the points of all levels.
     """
     reference_level = results["level"].iloc[-1]  # results are sorted by level
     reference_results = results[results["level"] == reference_level]

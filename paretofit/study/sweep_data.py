@@ -31,6 +31,11 @@ def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix, context: Ru
         Design matrix of the study's configurations, without labels.
     context : RunContext, optional
         Context in which the rows of properties are computed; by default the sweep has no properties.
+
+    Raises
+    ------
+    InputError
+        As in `compute_group_factors`.
     """
     study = prepared.study
     labelled_design = design.with_labels(prepared.dataset, prepared.grid.levels)
@@ -75,7 +80,8 @@ def compute_group_factors(prepared: PreparedStudy, design: DesignMatrix) -> np.n
     Raises
     ------
     InputError
-        If a group does not exist, or the training set is too small for the optimisation of factors.
+        If a group does not exist, or the factors cannot be optimised, because the training set is too small or a
+        property is not linear in the coefficients.
     """
     settings = prepared.study.group_weights
     if not (settings.energy or settings.force or settings.objectives):

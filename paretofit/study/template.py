@@ -187,7 +187,7 @@ def _choose_split(dataset: Dataset, settings: dict[str, Any], train_fraction: fl
     """Choose the groups and the seed of the split, as settings of 'split', so that there is a test set.
 
     The default groups are chosen if one of `SPLIT_SEEDS` splits them near the requested fraction; otherwise narrower
-    groups, or single configurations if these cannot be split either.
+    groups, or single configurations if these cannot be split either. Raise InputError if nothing can be split.
     """
     records = dataset.info_records
     narrow_keys = [key for key in NARROW_GROUP_KEYS if any(record.get(key) is not None for record in records)]
@@ -213,7 +213,7 @@ def _select_levels(dataset: Dataset) -> tuple[list[str], dict[str, int]]:
     """Select the levels with at least half as many complete labels as the level with the most labels.
 
     The level with the fewest labels is then excluded, repeatedly, as long as fewer than half of its configurations are
-    usable at all other selected levels.
+    usable at all other selected levels. Raise InputError if no level has complete labels.
 
     Returns
     -------
@@ -276,7 +276,7 @@ def _choose_model_sizes(n_rows: int, elements: list[str]) -> list[int]:
 
 
 def propose_weight_ratios(components: float) -> list[float]:
-    """Propose ratios w_E/w_F, from 1 (equal weights of all rows) to three times the force components per energy.
+    """Propose ratios w_E/w_F: 1 (equal weights of all rows), and 1/5, 1/3, 1 and 3 times `components`, to two digits.
 
     At the ratio √`components`, the squared residuals of energies and forces have equal total weights. Larger ratios are
     proposed, too, because energies have smaller residuals than forces.
@@ -290,7 +290,10 @@ def propose_weight_ratios(components: float) -> list[float]:
 
 
 def _choose_subset_sizes(n_train: int) -> list[int | str]:
-    """Choose up to five subset sizes in a geometric sequence, and 'all' for the whole training set."""
+    """Choose up to five subset sizes in a geometric sequence, and 'all' for the whole training set.
+
+    Raise InputError if the training set has fewer than two configurations.
+    """
     if n_train < 2:
         raise InputError(f"a study requires about ten configurations; the training set would contain {n_train}")
     sizes = np.unique(np.geomspace(min(max(5, n_train / 16), n_train), n_train, 6).astype(int)[:-1])

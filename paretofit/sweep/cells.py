@@ -54,7 +54,7 @@ class PendingFits:
 
 
 def list_draws(data: SweepInput, grid: SweepGrid, scores: LeverageScores | None) -> list[Draw]:
-    """List every subset of the factorial, in the order of the grid."""
+    """List every subset of the factorial, in the order of the grid; only leverage sampling needs scores."""
     draws = []
     for sampling, repeat, n_train, positions in grid.draw_subsets(scores, len(data.train)):
         configurations = data.train[list(positions)]
@@ -65,11 +65,12 @@ def list_draws(data: SweepInput, grid: SweepGrid, scores: LeverageScores | None)
 def list_pending_fits(grid: SweepGrid, draws: Iterable[Draw], finished_fits: Mapping[Any, Any]) -> list[PendingFits]:
     """List the pending fits of each set of configurations.
 
-    Subsets without pending fits are included, because factors grow subset by subset, and skipping one subset
-    would change the rounding of the next.
+    Draws of the same configurations share one entry, with the sampling method and repetition of the first. Sets without
+    pending fits are included, because factors grow from set to set, and skipping one would change the rounding of the
+    next.
     """
-    factors = product(grid.weights, grid.ridge, grid.twojmax)
-    all_models = [PendingModel(weights, twojmax, ridge) for weights, ridge, twojmax in factors]
+    models_of_grid = product(grid.weights, grid.ridge, grid.twojmax)
+    all_models = [PendingModel(weights, twojmax, ridge) for weights, ridge, twojmax in models_of_grid]
     subsets: dict[str, PendingFits] = {}
     for draw in draws:
         if draw.subset_key not in subsets:

@@ -60,6 +60,17 @@ CHAIN_COPIES = 9  # number of copies of a (P, P) matrix in each process that fit
 class FastEngine:
     """Engine that fits cells from triangular factors.
 
+    Parameters
+    ----------
+    data : SweepInput
+    grid : SweepGrid
+    threads : int
+        Number of threads that reduce the rows on the processor, without a cluster.
+    device : Device
+        Hardware that reduces the rows and on which factors grow.
+    folder : Path, optional
+        The run folder, for the reduction and, while the engine exists, for whitened rows.
+
     Attributes
     ----------
     scores : LeverageScores or None
@@ -70,11 +81,12 @@ class FastEngine:
         Properties that are evaluated for every fit, with whitened rows.
     reduction : Reduction
         Reduction of the rows, on the processor.
+    train : (n_train,) int64
+        Positions of the training configurations in the design, ascending.
     source : RowSource
     stream : RowStream
         All training and test rows.
     device : Device
-        Hardware that reduces the rows and on which factors grow.
     """
 
     name = "fast"
@@ -89,9 +101,9 @@ class FastEngine:
         n_leverage_columns = data.n_leverage_columns or data.design.n_features
         sizes = sorted({*n_columns_by_twojmax.values(), n_leverage_columns})
         self._size_indices = {twojmax: sizes.index(p) for twojmax, p in n_columns_by_twojmax.items()}
-        check_reduction_memory(sizes[-1], threads, device)
-        if device != CPU:
-            self.name = f"{self.name} by PyTorch"  # a different journal: results agree only to 1e-8
+        check_reduction_memory(sizes[-1], threads, device)  # raises InputError
+        if device != CPU:  # another name, and therefore another journal, because results agree only to 1e-8
+            self.name = f"{self.name} by PyTorch"
         labels = data.hash_labels(list(grid.levels))
         inputs = [data.hash_inputs(grid, self.name), labels, data.train.tolist(), sizes]
         inputs += [n_leverage_columns, data.leverage_weights]
@@ -118,24 +130,24 @@ class FastEngine:
         inputs: list[Any],
     ) -> tuple[Reduction, LeverageScores | None]:
         """Load the reduction and the leverage scores of the training configurations, or compute and store them."""
-        ratio, start = _compute_balancing_ratio(data), time.perf_counter()
-        options = np.array(sizes), np.array([ratio, 1.0, 1.0]), data.design.n_constant
+        ratio, start_time = _compute_balancing_ratio(data), time.perf_counter()
+        whitening_options = np.array(sizes), np.array([ratio, 1.0, 1.0]), data.design.n_constant
         if (stored := load_reduction(folder, inputs)) is not None:
-            return Reduction.from_factors(stored[0], *options), stored[1]
+            return Reduction.from_factors(stored[0], *whitening_options), stored[1]
         parts = self.stream.list_parts()
         hardware: dict[str, Any] = {"mapper": mapper, "device": self.device}
         raw_factors = RawFactors.from_parts(parts, sizes, **hardware)
-        reduction, scores = Reduction.from_factors(raw_factors, *options), None
+        reduction, scores = Reduction.from_factors(raw_factors, *whitening_options), None
         if data.has_leverage_scores():
             w_energy, w_force = data.leverage_weights
             weights, n = get_row_weights(np.arange(3), w_energy, w_force, w_force), data.design.n_configurations
             scores = compute_reduced_leverage(reduction, parts, weights, n, **hardware)[sizes.index(n_leverage_columns)]
-            if scores is None:
+            if scores is None:  # the factor is too ill-conditioned
                 scores = data.compute_leverage_scores()
             else:
                 regular, block = scores.regular[data.train], scores.block[data.train]
                 scores = LeverageScores(scores.rows, regular, block, scores.rank)
-        store_reduction(folder, inputs, raw_factors, scores, seconds=time.perf_counter() - start)
+        store_reduction(folder, inputs, raw_factors, scores, seconds=time.perf_counter() - start_time)
         return reduction, scores
 
     @cached_property
@@ -144,6 +156,7 @@ class FastEngine:
         return self.reduction.to(self.device)
 
     def __getstate__(self) -> dict[str, Any]:
+        """Omit the reduction on the device, which a worker creates again."""
         return {name: value for name, value in self.__dict__.items() if name != "device_reduction"}
 
     def describe_conditioning(self) -> list[str]:
@@ -161,7 +174,7 @@ class FastEngine:
     def build_tasks(self, pending_fits: list[PendingFits]) -> list[list[PendingFits]]:
         """Create a task for each draw, whose subsets are nested; the whole training set is a separate task.
 
-        The largest subsets of a draw are omitted if they have no pending fits.
+        The largest subsets of a draw are omitted if they have no pending fits. Tasks with large subsets come first.
         """
         subsets_by_draw: dict[Any, list[PendingFits]] = {}
         for pending in pending_fits:
@@ -184,7 +197,10 @@ class FastEngine:
         return fits
 
     def grow_chain(self, chain: Sequence[PendingFits]) -> Iterator[tuple[PendingFits, RowFactors]]:
-        """Yield nested subsets with their factors, which grow by the additional configurations of each subset."""
+        """Yield nested subsets with their factors, which grow by the additional configurations of each subset.
+
+        Factors must be used before the next subset is requested, because they grow in place.
+        """
         factors, included_configurations = self.reduction.create_factors(self.device), np.empty(0, dtype=np.int64)
         for pending in chain:
             if np.array_equal(pending.configurations, self.train):
@@ -199,14 +215,14 @@ class FastEngine:
                 factors.convert_to_gram()
 
     def grow(self, factors: RowFactors, configurations: Array, multiplicity: Array | None = None) -> RowFactors:
-        """Add the rows of some training configurations to factors, and return the factors.
+        """Add the rows of some configurations to factors in place, and return the factors.
 
         Parameters
         ----------
         factors : RowFactors
             From ``reduction.create_factors``; a subset, a fold, or a bootstrap sample.
         configurations : (n,) int64
-            Positions in the design.
+            Positions of training or test configurations in the design.
         multiplicity : (n,) int, optional
             How often each configuration is added, by default once.
         """
@@ -227,7 +243,7 @@ class FastEngine:
             yield from subset.fit(get_row_weights(np.arange(3), w_energy, w_force, w_force), list(models))
 
     def count_flops(self, task: list[PendingFits]) -> float:
-        """Count the operations of a task."""
+        """Count the floating-point operations of a task."""
         n_rows = [self.source.count_rows(pending.configurations) for pending in task]
         n_weights = [len({model.weights for model in pending.models}) for pending in task]
         n_columns = [int(self.reduction.sizes[index]) for index in self._size_indices.values()]
@@ -247,7 +263,10 @@ class FastEngine:
 
 
 class SubsetFits:
-    """Fits to one subset; its rows are read only for leave-one-out residuals."""
+    """Fits to one subset from its factors; its rows are read only for leave-one-out residuals.
+
+    `configurations` are the positions of the subset's configurations in the design.
+    """
 
     def __init__(self, engine: FastEngine, factors: RowFactors, configurations: Array) -> None:
         self.engine, self.source, self.factors = engine, engine.source, factors
@@ -263,7 +282,7 @@ class SubsetFits:
         return rows, self.source.Y[indices], design.kind[indices], group[design.configuration[indices]]
 
     def fit(self, weights: Array, models: list[PendingModel]) -> Iterator[Row]:
-        """Fit all levels of some models at one pair of weights; yield rows of the results table."""
+        """Fit all levels of some models at weights w_E, w_F, w_S; yield rows of the results table."""
         indices = [self.engine.get_size_index(model.twojmax) for model in models]
         fits, penalties, loo_residuals = self._fit_models(weights, models)
         errors = self._compute_errors(fits)
@@ -285,13 +304,13 @@ class SubsetFits:
             yield from build_level_rows(self.source.levels, cell, errors[k], penalties[k])
 
     def fit_models(self, weights: Array, models: list[PendingModel]) -> list[ModelFit]:
-        """Fit all levels of some models at one pair of weights, without condition numbers where they are not needed."""
+        """Fit all levels of some models at weights w_E, w_F, w_S; condition numbers that are not needed are NaN."""
         return self._fit_models(weights, models, with_condition=False)[0]
 
     def _fit_models(
         self, weights: Array, models: list[PendingModel], *, with_condition: bool = True
     ) -> tuple[list[ModelFit], list[Array], list[Array]]:
-        """Fit some models; return fits, penalties and, for the penalty "auto", leave-one-out residuals."""
+        """Fit some models; return fits, penalties, and leave-one-out residuals (empty unless the ridge is "auto")."""
         indices = [self.engine.get_size_index(model.twojmax) for model in models]
         ridge_flags = {model.ridge != 0 for model in models if model.ridge != "auto"}
         weighted_factors = {
@@ -314,7 +333,7 @@ class SubsetFits:
         delta, n_levels = np.hstack([fit.delta for fit in fits]), self.reduction.n_levels
         errors = compute_fit_errors(self.reduction, self.factors, delta, properties=self.engine.properties)
         windows = [slice(k * n_levels, (k + 1) * n_levels) for k in range(len(fits))]
-        return [{name: values[window] for name, values in errors.items()} for window in windows]
+        return [{name: column[window] for name, column in errors.items()} for window in windows]
 
     def _prepare_loo_input(self, index: int, weights: Array) -> tuple[tuple[Array, ...], dict[str, Any]]:
         """Return raw rows with labels, kinds and groups, and the options of `leave_one_out` and `choose_ridge`."""
@@ -335,7 +354,10 @@ class SubsetFits:
         return fit.compute_loo_residuals(rows, kind, group, weights / weights.max())
 
     def _choose_ridge(self, index: int, weights: Array) -> tuple[ModelFit, Array, Array]:
-        """Choose the penalty with the smallest leave-one-out loss; return fit, penalties and residuals."""
+        """Choose the penalty with the smallest leave-one-out loss for each level.
+
+        Return the fit, the penalties ``(n_levels,)``, and the leave-one-out residuals ``(n, n_levels)``.
+        """
         arrays, options = self._prepare_loo_input(index, weights)
         choice = choose_ridge(*arrays, **options)
         R = self.reduction.whitening.unwhitening[:, : len(choice.coefficients)]

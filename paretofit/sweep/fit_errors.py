@@ -16,7 +16,7 @@ def compute_fit_errors(
     level: int | None = None,
     properties: PropertyRows | None = None,
 ) -> dict[str, Array]:
-    """Compute the errors and the properties of fits, by the names of columns of the results.
+    """Compute the errors and the properties of fits by their columns in the results table.
 
     Parameters
     ----------
@@ -26,12 +26,13 @@ def compute_fit_errors(
     delta, level
         As for `WhitenedBasis.pair_with_reference`.
     properties : PropertyRows, optional
-        Properties with whitened rows.
+        Properties whose rows are whitened.
 
     Returns
     -------
     errors : mapping of str to (n_fits * n_levels,) float64
-        On the training rows and on the test set, meV/atom and meV/Å; and of properties.
+        Errors on the training rows and on the test set, in meV/atom, meV/Å and MPa, of the kinds of rows that are
+        present; then the columns of `PropertyRows.evaluate`.
     """
     train_rms = factors.compute_rms(delta, level)
     test_rms = reduction.compute_test_rms(delta, level)

@@ -34,7 +34,7 @@ class Subset(NamedTuple):
 
 
 class Mixture(NamedTuple):
-    """A training set with labels of several levels.
+    """Training sets with labels of several levels.
 
     Attributes
     ----------
@@ -43,13 +43,13 @@ class Mixture(NamedTuple):
     levels : tuple of str
         In order of cost; the fits predict the labels of the last one, the top level.
     lower_sizes : tuple of int
-        Number of configurations at each of the other levels.
+        Number of configurations at each level below the top one.
     top_sizes : tuple of int
-        Numbers of configurations at the top level.
+        Numbers of configurations at the top level, each for a separate training set.
     sampling : str
-        Method that draws these, a key of `SAMPLING_METHODS`.
+        Method that draws the configurations of all levels but the first, a key of `SAMPLING_METHODS`.
     energy_weight : float
-        Factor of the energy weight at the other levels.
+        Factor of the energy weight at all levels but the top one.
     """
 
     name: str
@@ -69,6 +69,7 @@ class SweepGrid:
     levels : sequence of str
         Convergence levels in order of cost; the last level is the reference.
     twojmax : sequence of int
+        Angular orders 2Jmax of the models.
     weights : sequence of (float, float)
         Pairs w_E, w_F.
     sizes : sequence of int
@@ -86,7 +87,7 @@ class SweepGrid:
     leave_one_out : bool
         Whether leave-one-out errors of the training subset are computed, too.
     mixtures : sequence of Mixture
-        Training sets with labels of several levels, which are fitted for all 2Jmax and weights, too.
+        Training sets with labels of several levels, which are also fitted for all 2Jmax and weights.
     """
 
     levels: Sequence[str]
@@ -111,7 +112,10 @@ class SweepGrid:
         return names
 
     def check(self, n_train: int) -> None:
-        """Raise InputError if a value is invalid, or the grid needs more than `n_train` training configurations."""
+        """Raise InputError if a value is invalid, or a subset needs more than `n_train` training configurations.
+
+        `check_mixtures` checks the mixtures.
+        """
         for name in ("levels", "twojmax", "weights", "sizes", "sampling_methods", "ridge"):
             values = getattr(self, name)
             if not values:
@@ -137,9 +141,9 @@ class SweepGrid:
 
     def count_fits(self) -> int:
         """Count the rows of the results table."""
-        draws = sum(self.count_repetitions(sampling) for sampling in self.sampling_methods)
-        models = len(self.twojmax) * len(self.weights) * len(self.ridge)
-        return models * (len(self.levels) * len(self.sizes) * draws + self.count_mixture_draws())
+        n_draws = sum(self.count_repetitions(sampling) for sampling in self.sampling_methods)
+        n_models = len(self.twojmax) * len(self.weights) * len(self.ridge)
+        return n_models * (len(self.levels) * len(self.sizes) * n_draws + self.count_mixture_draws())
 
     def count_mixture_draws(self) -> int:
         """Count the training sets of all mixtures."""
@@ -156,7 +160,7 @@ class SweepGrid:
         return 1 if SAMPLING_METHODS[sampling][1] else self.repetitions
 
     def draw_subsets(self, scores: LeverageScores | None, n_train: int) -> Iterator[Subset]:
-        """Draw every subset; those of one sampling method and repetition are nested.
+        """Draw every subset of `n_train` configurations; those of one sampling method and repetition are nested.
 
         The random generator of each draw depends only on the seed, the name of the method and the repetition, so that
         adding a method or a size does not change other subsets.
@@ -168,8 +172,11 @@ class SweepGrid:
                     yield Subset(sampling, repeat, size, tuple(sorted(order[:size].tolist())))
 
     def draw_order(self, sampling: str, repeat: int, scores: LeverageScores | None, n_train: int, n: int) -> Array:
-        """Draw `n` of the training configurations by a sampling method; return their positions in order of drawing."""
-        score, is_deterministic = SAMPLING_METHODS[sampling]
-        values = np.ones(n_train) if score is None else getattr(scores, score)
+        """Draw `n` of the training configurations by a sampling method; return their positions in order of drawing.
+
+        Only leverage sampling needs scores.
+        """
+        score_name, is_deterministic = SAMPLING_METHODS[sampling]
+        drawing_scores = np.ones(n_train) if score_name is None else getattr(scores, score_name)
         seed = np.random.SeedSequence(self.seed, spawn_key=(zlib.crc32(sampling.encode()), repeat))
-        return sample_configurations(values, n, rng=None if is_deterministic else np.random.default_rng(seed))
+        return sample_configurations(drawing_scores, n, rng=None if is_deterministic else np.random.default_rng(seed))

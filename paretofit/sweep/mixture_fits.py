@@ -29,7 +29,7 @@ def run_mixtures(engine: FastEngine, task: list[PendingMixture], partial_results
 
 
 def grow_lower_levels(engine: FastEngine, draw: MixtureDraw) -> list[RowFactors]:
-    """Return the factors of the rows of all levels of a mixture but the top level."""
+    """Return the factors of each level below the top level, which all draws of a mixture and repetition share."""
     return [_grow_rows(engine, configurations) for configurations in draw.configurations[:-1]]
 
 
@@ -54,8 +54,8 @@ def fit_draw(
     mixture, top = draw.mixture, _grow_rows(engine, draw.configurations[-1])
     positions = [engine.source.levels.index(level) for level in mixture.levels]
     energy_weights = [mixture.energy_weight] * len(lower_factors) + [1.0]
-    rows = [LevelRows(*values) for values in zip([*lower_factors, top], positions, energy_weights, strict=True)]
-    mixed = MixedFactors.from_levels(rows, engine.source.design.n_constant)
+    level_rows = [LevelRows(*fields) for fields in zip([*lower_factors, top], positions, energy_weights, strict=True)]
+    mixed = MixedFactors.from_levels(level_rows, engine.source.design.n_constant)
     for (w_energy, w_force), group in groupby(models, key=lambda model: model.weights):
         members = list(group)
         weights = get_row_weights(np.arange(3), w_energy, w_force, w_force)
@@ -63,12 +63,14 @@ def fit_draw(
 
 
 def _grow_rows(engine: FastEngine, configurations: Array) -> RowFactors:
+    """Return the factors of the rows of some configurations; those of the whole training set are known."""
     if np.array_equal(configurations, engine.train):
         return engine.reduction.train
     return engine.grow(engine.reduction.create_factors(engine.device), configurations)
 
 
 def _fit_mixture(engine: FastEngine, lower_factors: Sequence[RowFactors], pending: PendingMixture) -> Iterator[Row]:
+    """Fit the pending models to one training set; yield rows of the results table."""
     mixture = pending.draw.mixture
     level = engine.source.levels.index(mixture.levels[-1])
     for top, models, fits in fit_draw(engine, lower_factors, pending.draw, pending.models):
@@ -80,5 +82,5 @@ def _fit_mixture(engine: FastEngine, lower_factors: Sequence[RowFactors], pendin
                 "n_features": int(engine.reduction.sizes[engine.get_size_index(model.twojmax)]), "ridge": model.ridge,
                 "rank": fit.rank, "condition": fit.condition, "solver": fit.solver,
             }  # fmt: skip
-            values = {name: value[k : k + 1] for name, value in errors.items()}
-            yield from build_level_rows([mixture.name], cell, values, np.zeros(1))
+            fit_errors = {name: column[k : k + 1] for name, column in errors.items()}
+            yield from build_level_rows([mixture.name], cell, fit_errors, np.zeros(1))

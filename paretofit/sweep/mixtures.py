@@ -18,7 +18,10 @@ from paretofit.sweep.sweep_input import SweepInput
 
 
 class MixtureDraw(NamedTuple):
-    """Training set of a mixture: for each of its levels, the positions of the configurations in the design."""
+    """Training set of a mixture: for each of its levels, the positions of the configurations in the design.
+
+    `n_train` counts the configurations at the top level; `subset_key` identifies levels, weight and configurations.
+    """
 
     mixture: Mixture
     repeat: int
@@ -27,7 +30,7 @@ class MixtureDraw(NamedTuple):
     configurations: tuple[Array, ...]
 
     def sum_seconds(self, data: SweepInput) -> float:
-        """Sum the cost of the labels of all levels."""
+        """Sum the cost of the labels of all levels, in seconds; NaN if a cost is not known."""
         seconds = data.stack_label_seconds(list(self.mixture.levels)).T
         return sum(float(column[rows].sum()) for column, rows in zip(seconds, self.configurations, strict=True))
 
@@ -41,12 +44,15 @@ class PendingMixture:
 
     @property
     def subset_key(self) -> str:
-        """Key of the training set, with the weights of its levels."""
+        """Key of the training set."""
         return self.draw.subset_key
 
 
 def check_mixtures(grid: SweepGrid, n_train: int, data: SweepInput | None = None) -> None:
-    """Raise InputError if a mixture is invalid, or needs more configurations than the training set has."""
+    """Raise InputError if a mixture is invalid, or needs more configurations than the training set has.
+
+    Without `data`, it is not checked whether leverage sampling is possible.
+    """
     names = [mixture.name for mixture in grid.mixtures]
     if repeated := [name for k, name in enumerate(names) if name in names[:k]]:
         raise InputError(f"'mixtures' must not have the same entry twice; got {repeated[0]}")
@@ -81,9 +87,9 @@ def _check_levels(mixture: Mixture, grid: SweepGrid) -> None:
 def list_mixture_draws(data: SweepInput, grid: SweepGrid, scores: LeverageScores | None) -> list[MixtureDraw]:
     """List the training sets of all mixtures; those of a mixture and repetition are nested.
 
-    The configurations of the base are those of random sampling, like in the fits of single levels. Those of the levels
-    above are drawn from the same pool, by the mixture's sampling method, each level a subset of the one below, if this
-    is not the base.
+    The configurations of the base, the lowest level, are those of random sampling, as in the fits of single levels.
+    Those of the levels above are drawn from the whole training set by the mixture's sampling method. They are nested:
+    each level above the second is a subset of the level below it.
     """
     draws, n = [], len(data.train)
     for mixture in grid.mixtures:
@@ -103,7 +109,7 @@ def list_mixture_draws(data: SweepInput, grid: SweepGrid, scores: LeverageScores
 def list_pending_mixtures(
     grid: SweepGrid, draws: list[MixtureDraw], finished_fits: Mapping[Any, Any]
 ) -> list[list[PendingMixture]]:
-    """List the tasks: the pending fits to the training sets of one mixture and repetition."""
+    """List the tasks, each with the pending fits to the training sets of one mixture and repetition."""
     all_models = [PendingModel(weights, twojmax, 0.0) for weights, twojmax in product(grid.weights, grid.twojmax)]
     tasks: dict[tuple[str, int], dict[str, PendingMixture]] = {}
     for draw in draws:
@@ -142,7 +148,7 @@ def _describe_levels(mixture: Mixture) -> dict[str, Any]:
 
 
 def fit_mixture_rows(design: DesignMatrix, draw: MixtureDraw, n_columns: int, weights: tuple[float, float]) -> Fit:
-    """Fit a mixture from its stacked rows, with columns for the offsets of the reference energies.
+    """Fit a mixture from its stacked rows, with additional columns for the offsets of the reference energies.
 
     The sweep computes the same fit from factors (`paretofit.linear.reduction`).
 
@@ -159,7 +165,8 @@ def fit_mixture_rows(design: DesignMatrix, draw: MixtureDraw, n_columns: int, we
     Returns
     -------
     Fit
-        With the coefficients of the design's columns, and the errors on the rows of the top level.
+        `coefficients` are those of the design's columns, and `rmse` is that of the rows of the top level. The other
+        fields belong to the stacked rows.
     """
     constants, blocks, targets, kinds = np.arange(design.n_constant), [], [], []
     n_offsets = design.n_constant * (len(draw.configurations) - 1)
@@ -170,13 +177,13 @@ def fit_mixture_rows(design: DesignMatrix, draw: MixtureDraw, n_columns: int, we
             design.targets[level][rows],
             design.kind[rows],
         )
-        offsets, factors = np.zeros((len(X), n_offsets)), np.ones(len(X))
+        offsets, row_factors = np.zeros((len(X), n_offsets)), np.ones(len(X))
         if position < len(draw.configurations) - 1:
             offsets[:, position * design.n_constant + constants] = X[:, constants]
-            factors[kind == RowKind.ENERGY] = draw.mixture.energy_weight
-        blocks.append((np.hstack([offsets, X]) * factors[:, None])[factors > 0])
-        targets.append((y * factors)[factors > 0])
-        kinds.append(kind[factors > 0])
+            row_factors[kind == RowKind.ENERGY] = draw.mixture.energy_weight
+        blocks.append((np.hstack([offsets, X]) * row_factors[:, None])[row_factors > 0])
+        targets.append((y * row_factors)[row_factors > 0])
+        kinds.append(kind[row_factors > 0])
     A = np.vstack(blocks)
     is_used = np.append(A[:, :n_offsets].any(axis=0), np.ones(A.shape[1] - n_offsets, dtype=bool))
     fit = fit_wls(
@@ -184,7 +191,7 @@ def fit_mixture_rows(design: DesignMatrix, draw: MixtureDraw, n_columns: int, we
         force_weight=weights[1], stress_weight=weights[1], n_unpenalised=design.n_constant + n_offsets,
     )  # fmt: skip
     coefficients = fit.coefficients[int(is_used[:n_offsets].sum()) :]
-    rmse = compute_rms_by_kind(X @ coefficients - y, kind)
+    rmse = compute_rms_by_kind(X @ coefficients - y, kind)  # of the last rows in the loop, those of the top level
     return replace(
         fit, coefficients=coefficients, rmse={kind.name.lower(): float(value) for kind, value in rmse.items()}
     )

@@ -2,7 +2,7 @@
 
 Let r = y_l − Xβ_l be the residuals of a model of level l against the labels of this level, and e = y_l − y_ref the
 errors of these labels. If the model ignores the errors, r = e + (misfit); if it learns them, r does not correlate with
-e. After Figures S4 to S7 of Baghishov et al., Digital Discovery (2025).
+e. The analysis follows Figures S4 to S7 of Baghishov et al., Digital Discovery (2025).
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def compute_configuration_residuals(engine: FastEngine, grid: SweepGrid, pair: t
     Returns
     -------
     DataFrame
-        ``configuration`` (position in the dataset), ``energy`` and ``force``: root mean squares of label minus
+        ``configuration`` (position in the design), ``energy`` and ``force``: root mean squares of label minus
         prediction, meV/atom and meV/Å. Empty if the training set determines no model.
     """
     fit = _fit_largest_model(engine, grid, pair)
@@ -101,7 +101,8 @@ def compute_configuration_residuals(engine: FastEngine, grid: SweepGrid, pair: t
 def _fit_largest_model(engine: FastEngine, grid: SweepGrid, weights: tuple[float, float]) -> tuple[int, Array] | None:
     """Fit the whole training set at the largest 2Jmax that it determines.
 
-    Return this 2Jmax and the raw coefficients; None if the training set determines no model.
+    Return this 2Jmax and the coefficients of the retained raw columns, ``(q, n_levels)``; None if the training set
+    determines no model.
     """
     reduction = engine.reduction
     factor = reduction.train.apply_weights(get_row_weights(np.arange(3), *weights, weights[1]))
@@ -119,7 +120,7 @@ def _compute_test_residuals(
 ) -> tuple[list[Array], Array, Array, Array]:
     """Compute the residuals (label minus prediction) of the test rows, ``(n, n_levels)`` for each fit.
 
-    Return also the labels, kinds and configurations of the rows.
+    Return also the labels ``(n, n_levels)``, kinds and configurations of the rows; without fits, all arrays are empty.
 
     One pass over the rows serves all fits. Rows are multiplied by raw coefficients, which are accurate enough for
     correlations and need no whitening.
@@ -142,6 +143,7 @@ def _compute_test_residuals(
 
 
 def _correlate(error: Array, residual: Array) -> dict[str, float]:
+    """Compute the last four of `NOISE_COLUMNS`; the correlation and the slope are NaN if an array is constant."""
     e, r = error - error.mean(), residual - residual.mean()
     ee, rr, er = float(e @ e), float(r @ r), float(e @ r)
     is_determined = ee > 0 and rr > 0

@@ -44,12 +44,12 @@ class RowSource:
     ----------
     design : DesignMatrix
     Y : (n_rows, n_levels) float64
-        Labels.
+        Labels in eV/atom, eV/Å and GPa.
     test_row_indices : (n_test_rows,) int64
         Positions of the test rows in the design.
     levels : list of str
     group : (n_configurations,) int64
-        Leave-one-out groups.
+        Leave-one-out group of each configuration.
     leave_one_out : bool
         Whether leave-one-out errors are computed.
     properties : PropertyRows, optional
@@ -66,7 +66,7 @@ class RowSource:
 
     @classmethod
     def from_sweep(cls, data: SweepInput, grid: SweepGrid) -> RowSource:
-        """Gather the arrays; the rows of a design of moderate size are read into memory once."""
+        """Gather the arrays; the rows of a design are read into memory, unless it is large."""
         levels, design, groups = list(grid.levels), data.design.load_into_memory(), data.get_loo_groups()
         test_row_indices = data.find_row_indices(data.test)
         targets = data.stack_targets(levels)
@@ -85,7 +85,7 @@ class RowSource:
         return np.bincount(self.design.configuration, minlength=self.design.n_configurations)
 
     def estimate_fit_bytes(self, pending: PendingFits) -> float:
-        """Estimate the memory of the largest fit to a subset, in bytes."""
+        """Estimate the memory of the largest pending fit to a subset, in bytes."""
         columns = self.design.count_columns_up_to(max(model.twojmax for model in pending.models))
         return 8 * FIT_COPIES * len(self.find_row_indices(pending.configurations)) * columns
 
@@ -108,7 +108,7 @@ class RowSource:
                 )
 
     def _fit_cell(self, row_indices: Array, X: Array, cell: Row, wide_factor: WideFactor | None) -> Iterator[Row]:
-        """Fit one cell, all levels at once; cells of other weights share `wide_factor`."""
+        """Fit one cell, all levels at once; `wide_factor` is that of the rows X if they are fewer than the columns."""
         Y, kind = self.Y[row_indices], self.design.kind[row_indices]
         group = self.group[self.design.configuration[row_indices]]
         ridge, w_energy, w_force = (cell[name] for name in ("ridge", "w_energy", "w_force"))
@@ -135,10 +135,11 @@ class RowSource:
             errors |= self.properties.evaluate(self.properties.rows[:, : len(beta)] @ beta)
         if self.leave_one_out and loo_residuals is not None:
             errors |= compute_loo_errors(loo_residuals, Y, kind)
-        cell |= {"rank": solution.rank, "condition": solution.condition, "solver": solution.solver}
-        yield from build_level_rows(self.levels, cell, errors, penalty)
+        fit_columns = {"rank": solution.rank, "condition": solution.condition, "solver": solution.solver}
+        yield from build_level_rows(self.levels, {**cell, **fit_columns}, errors, penalty)
 
     def _compute_test_errors(self, beta: Array, p: int) -> dict[str, Array]:
+        """Compute the test errors of all levels from coefficients of the first p columns, by results column."""
         kind, labels = self.design.kind[self.test_row_indices], self.Y[self.test_row_indices]
         predictions = self.design.read_rows(self.test_row_indices, p) @ beta
         reference_residuals = predictions - labels[:, -1:]
@@ -184,7 +185,7 @@ class PlainEngine:
         return split_into_tasks(pending_fits)
 
     def count_flops(self, task: list[PendingFits]) -> float:
-        """Count the operations of a task."""
+        """Count the floating-point operations of a task."""
         return sum(
             count_row_fit_flops(
                 self.source.count_rows(pending.configurations),
@@ -203,21 +204,28 @@ class PlainEngine:
 
 
 def compute_loo_errors(loo_residuals: Array, Y: Array, kind: Array) -> dict[str, Array]:
-    """Compute leave-one-out errors against each fit's level and the last level from ``(n, n_levels)`` residuals."""
+    """Compute leave-one-out errors against each fit's level and against the last level, by results column.
+
+    The residuals and the labels Y are ``(n, n_levels)``, the kinds ``(n,)``, and the errors ``(n_levels,)`` in the
+    units of the results table.
+    """
     reference_residuals = loo_residuals + Y[:, -1:] - Y
     errors = prefix_errors("loo", compute_rms_by_kind(loo_residuals, kind))
     return errors | prefix_errors("loo_ref", compute_rms_by_kind(reference_residuals, kind))
 
 
 def prefix_errors(prefix: str, errors: Mapping[RowKind, Array]) -> dict[str, Array]:
-    """Return the errors, converted to meV, under names that consist of a prefix and the kind of row."""
-    return {f"{prefix}_{kind.name.lower()}": EV_TO_MEV * value for kind, value in errors.items()}
+    """Convert errors to meV/atom, meV/Å and MPa; their names consist of the prefix and the kind of row."""
+    return {f"{prefix}_{kind.name.lower()}": EV_TO_MEV * error for kind, error in errors.items()}
 
 
 def build_level_rows(levels: list[str], cell: Row, errors: Mapping[str, Array], penalty: Array) -> Iterator[Row]:
-    """Yield a row for each level from errors, ``(n_levels,)``, in the units of the results table."""
+    """Yield a row for each level: the cell, the level, its penalty, and its errors.
+
+    The errors, in the units of the results table, and the penalties are ``(n_levels,)``. Missing errors are NaN.
+    """
     error_columns = [name for name in SWEEP_COLUMNS if name.startswith(("train_", "test_", "ref_"))]
     for k, level in enumerate(levels):
-        values = dict.fromkeys(error_columns, float("nan"))
-        values |= {name: float(value[k]) for name, value in errors.items()}
-        yield {**cell, "level": level, "ridge_lambda": float(penalty[k]), **values}
+        level_errors = dict.fromkeys(error_columns, float("nan"))
+        level_errors |= {name: float(error[k]) for name, error in errors.items()}
+        yield {**cell, "level": level, "ridge_lambda": float(penalty[k]), **level_errors}

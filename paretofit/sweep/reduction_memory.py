@@ -9,7 +9,7 @@ from paretofit.sweep.row_stream import BLOCK_BYTES
 
 # Memory while the rows are reduced (upper bounds, measured with 1, 2 and 4 threads at P = 1500):
 REDUCTION_COPIES, REDUCTION_COPIES_PER_THREAD = 8, 5  # number of copies of a (P, P) matrix
-ROW_BLOCKS_PER_THREAD = 8
+ROW_BLOCKS_PER_THREAD = 8  # number of copies of a block of `BLOCK_BYTES`
 # number of copies on a GPU, where more rows are buffered before an update of the factors (counted, not measured)
 GPU_COPIES = 30
 
@@ -20,9 +20,9 @@ def check_reduction_memory(n_columns: int, threads: int, device: Device) -> None
     Raises
     ------
     InputError
-        If the memory is too small; the message explains how to need less.
+        If the memory is too small; the message says how to reduce the need.
     """
-    description = f"the moments of {n_columns} columns"
+    description = f"the factors of {n_columns} columns"
     remedy = "lower 'twojmax' and 'leverage.twojmax', or leave out 'quadratic'"
     threads = threads if device == CPU and get_active_client() is None else 1
     require_memory(estimate_reduction_bytes(n_columns, threads), description, remedy)

@@ -69,8 +69,8 @@ class FitInputs:
 
     Attributes
     ----------
-    label_digests : mapping of level to str
-        Hash of each level's labels; fits to other labels are computed again.
+    label_digests : mapping of str to str
+        Hash of the labels of each level or mixture; fits to other labels are computed again.
     groups_digest : str
         Hash of the leave-one-out groups, on which the penalty "auto" depends.
     """
@@ -83,7 +83,7 @@ class FitInputs:
         return [{**row, "inputs": self._get_digest(row)} for row in fits]
 
     def select_valid(self, entries: Iterable[Any]) -> dict[Key, Row]:
-        """Select the fits in a file's entries that were computed from these inputs, by their keys."""
+        """Select the fits in a file's entries that were computed from these inputs; corrupt entries are ignored."""
         fits: dict[Key, Row] = {}
         for entry in entries:
             with suppress(ValueError, TypeError, KeyError, AttributeError):  # a line that is not a list of fits
@@ -105,6 +105,12 @@ class FitJournal:
     ----------
     path : path-like or None
     inputs : FitInputs
+        Only fits of these inputs are read.
+
+    Attributes
+    ----------
+    fits : dict of tuple to dict
+        Rows of the finished fits by their keys, see `get_fit_key`.
     """
 
     def __init__(self, path: Path | str | None, inputs: FitInputs) -> None:
@@ -113,7 +119,7 @@ class FitJournal:
         self.fits = inputs.select_valid(self._lines.entries if self._lines else [])
 
     def append(self, fits: list[Row]) -> None:
-        """Add finished fits; on return they are on disk."""
+        """Add finished fits; with a path, they are on disk on return."""
         self.fits.update({get_fit_key(row): row for row in fits})
         if self._lines is not None:
             self._lines.append(self.inputs.to_records(fits))
@@ -138,7 +144,7 @@ class PartialResults:
     Attributes
     ----------
     folder : Path or None
-        Folder of the files; None writes no files.
+        Folder of the files; without it, no files are written.
     inputs : FitInputs
     """
 
@@ -146,7 +152,10 @@ class PartialResults:
     inputs: FitInputs
 
     def load_or_fit(self, pending_fits: P, fit: Callable[[P], Iterable[Row]]) -> list[Row]:
-        """Read the fits of one subset from the file of an interrupted task, or compute them and write the file."""
+        """Read the fits of one subset from the file of an interrupted task, or compute them and write the file.
+
+        The rows have the key of the subset as ``subset``.
+        """
         if not pending_fits.models:
             return []
         path = self._get_path(pending_fits)
@@ -191,7 +200,8 @@ class PartialResults:
 def write_results(table: pd.DataFrame, path: Path | str) -> None:
     """Write the table as CSV with ten significant digits, and as Parquet if pyarrow is installed.
 
-    Errors are rounded to `ERROR_DECIMALS`, so that the file does not depend on rounding of the smallest errors.
+    The Parquet file has the same name with the suffix ``.parquet``. In the CSV file, errors are rounded to
+    `ERROR_DECIMALS`, so that it does not depend on rounding of the smallest errors.
     """
     path = Path(path)
     prefixes = ("train_", "test_", "ref_", "loo_", PROPERTY_PREFIX)
@@ -203,7 +213,7 @@ def write_results(table: pd.DataFrame, path: Path | str) -> None:
 
 
 def read_results(path: Path | str) -> pd.DataFrame:
-    """Read a results table, with levels as text, because they are names.
+    """Read a results table, with levels and ridges as text, because "auto" and the names of levels are not numbers.
 
     Raises
     ------
@@ -226,5 +236,5 @@ def read_results(path: Path | str) -> pd.DataFrame:
 
 
 def build_results_table(rows: Iterable[Row], extra_columns: Iterable[str]) -> pd.DataFrame:
-    """Build a table with the standard columns and some extra columns."""
+    """Build a table with the columns `SWEEP_COLUMNS` and some extra ones; other entries of the rows are omitted."""
     return pd.DataFrame(rows, columns=[*SWEEP_COLUMNS, *extra_columns])

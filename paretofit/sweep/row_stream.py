@@ -19,7 +19,7 @@ from paretofit.linear.reduction import WHITENING_ROWS, Device, Part, RowBlock, g
 from paretofit.sweep.plain_engine import RowSource
 
 BLOCK_BYTES = 16 << 20  # size of the rows that are reduced at once
-MAX_STORED_BYTES = 2 << 30  # size of whitened rows in memory, or a quarter of the free memory if that is less
+MAX_STORED_BYTES = 2 << 30  # size of whitened rows in memory, which is also at most a quarter of the free memory
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RowStream:
     row_indices : (n,) int64
         Positions of these rows in the design, ascending.
     is_train : (n_rows,) bool
-        Which rows of the design are training rows.
+        Whether each row of the design is a training row.
     """
 
     source: RowSource
@@ -68,7 +68,7 @@ class RowStream:
             yield RowBlock(design.read_rows(rows), *arrays)
 
     def read_whitened(self, reduction: Reduction, requested_indices: Array) -> Iterator[tuple[Any, Array]]:
-        """Yield whitened rows [U | Y] of the reduction and their row indices in the design, block by block.
+        """Yield whitened rows [U | Y] ``(n, P + n_levels)`` and their row indices in the design, block by block.
 
         Parameters
         ----------
@@ -88,6 +88,7 @@ class RowStream:
                 array = np.load(stored_block, mmap_mode="r") if isinstance(stored_block, str) else stored_block
                 yield array[block_positions - windows[number].start], row_indices
                 continue
+            # Rounding depends on the group of rows that is whitened at once, so whole groups are whitened.
             group_starts = np.unique(block_positions // WHITENING_ROWS)[:, None] * WHITENING_ROWS
             group_positions = group_starts + np.arange(WHITENING_ROWS)
             group_positions = group_positions[group_positions < len(self.row_indices)]
@@ -125,6 +126,8 @@ class RowStore:
 def select_store(n_bytes: float, folder: Path | None, device: Device, *, is_shared: bool) -> RowStore | None:
     """Select where whitened rows are stored; None if there is no room, so that they are whitened when needed.
 
+    A temporary directory is created if the rows are stored in files; the caller removes it.
+
     Parameters
     ----------
     n_bytes : float
@@ -133,7 +136,7 @@ def select_store(n_bytes: float, folder: Path | None, device: Device, *, is_shar
         The run folder.
     device : Device
     is_shared : bool
-        Whether the processes of a cluster use the rows, which therefore must be in files.
+        Whether the processes of a cluster use the rows, which must then be in files.
     """
     device_bytes, memory = device.get_available_memory(), get_available_memory()
     if device_bytes is not None and 2 * n_bytes < device_bytes:

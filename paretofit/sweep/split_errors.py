@@ -92,7 +92,7 @@ def compute_split_errors(
         Statist. 7, 1 (1979)).
     context : RunContext
     omitted : collection of (int, int)
-        Sizes and 2Jmax that are not fitted.
+        Pairs of a size of the grid and a 2Jmax that are not fitted.
 
     Returns
     -------
@@ -118,10 +118,7 @@ def _join_errors(
     split_fits: list[_SplitFits],
     by_subset: list[dict[str, Array]],
 ) -> SplitErrors:
-    """Join the errors of all subsets in the order of the grid; the whole training set has one entry.
-
-    Mixtures follow.
-    """
+    """Join the errors of all subsets in the order of the grid, the whole training set once; mixtures follow."""
     models = list(product(grid.weights, grid.ridge, grid.twojmax, grid.levels))
     rows, arrays = [], []
     for position, draw in enumerate(split_fits[0].draws):
@@ -145,8 +142,8 @@ def _join_errors(
         ]
         pairs = zip(split_fits, by_subset, strict=True)
         arrays.append(np.stack([errors[fits.mixtures[position].subset_key] for fits, errors in pairs], axis=1))
-    values = dict(zip(_list_error_columns(engine), np.concatenate(arrays, axis=-1), strict=True))
-    return SplitErrors(pd.DataFrame(rows, columns=SPLIT_SETTING_COLUMNS), values)
+    errors_by_name = dict(zip(_list_error_columns(engine), np.concatenate(arrays, axis=-1), strict=True))
+    return SplitErrors(pd.DataFrame(rows, columns=SPLIT_SETTING_COLUMNS), errors_by_name)
 
 
 def _list_error_columns(engine: FastEngine) -> list[str]:
@@ -160,14 +157,16 @@ class _SplitFits:
 
     Attributes
     ----------
+    test : (n_test,) int64
+        Positions of the test configurations in the design, ascending.
     group : (n_test,) int64
         Number of the test group of each test configuration.
     samples : (n_samples, n_groups) float64
         How often each test group occurs in each sample.
     draws : list of Draw
         Subsets in the order of the grid.
-    chains : list of list of PendingFits
-        Nested subsets of each draw.
+    chains : list of list of PendingFits or PendingMixture
+        Nested subsets of each draw, without the whole training set; then the training sets of each mixture.
     whole_errors : mapping of str to (n_errors, n_samples, n_models) float32
         By the key of the subset.
     mixtures : list of MixtureDraw
@@ -203,7 +202,7 @@ class _SplitFits:
         group = np.unique(data.get_loo_groups()[split.test], return_inverse=True)[1]
         n_groups = int(group.max()) + 1
         samples = np.random.default_rng(split.seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), n_samples)
-        samples[0] = 1
+        samples[0] = 1  # the test set itself
         with threadpool_limits(1):
             factors = _build_factors(engine, split.train)
             scores = _compute_scores(engine, data, factors) if engine.scores is not None else None
@@ -273,8 +272,8 @@ class _SplitFits:
             errors = EV_TO_MEV * np.sqrt((self.samples @ squares) / (self.samples @ counts))
         properties = self.engine.properties
         if properties is not None:
-            values = properties.evaluate(properties.rows @ coefficients)
-            property_errors = np.array([values[name] for name in properties.error_columns])[:, None]
+            evaluations = properties.evaluate(properties.rows @ coefficients)
+            property_errors = np.array([evaluations[name] for name in properties.error_columns])[:, None]
             shape = (len(property_errors), *errors.shape[1:])
             errors = np.concatenate([errors, np.broadcast_to(property_errors, shape)])
         return np.asarray(errors, dtype=np.float32)
@@ -287,7 +286,7 @@ class _SplitFits:
         Parameters
         ----------
         coefficients : (P, n_fits) float64
-            Whitened coefficients of all levels of some models.
+            Whitened coefficients, including the baseline, of all levels of some models.
         columns : (n_fits,) int64
             Number of columns of each fit; the other coefficients are zero.
         level : int, optional
@@ -311,13 +310,14 @@ class _SplitFits:
             is_used = np.isin(design.kind[positions], KINDS)
             for start in range(0, len(positions), step):
                 window = np.flatnonzero(is_used[start : start + step]) + start
-                part, rows = to_numpy(block[window]), positions[window]
+                whitened_rows, rows = to_numpy(block[window]), positions[window]
                 group = self.group[np.searchsorted(self.test, design.configuration[rows])]
+                # A sum for each kind and group: the numbers of `KINDS`, 0 and 1, are those of `RowKind`.
                 sums = group + design.kind[rows].astype(np.int64) * self.samples.shape[1]
                 matrix: Any = csr_array((np.ones(len(rows)), (sums, np.arange(len(rows)))), shape=(n_sums, len(rows)))
                 prediction = np.empty((len(rows), n_fits))
                 for q in np.unique(columns).tolist():
-                    prediction[:, columns == q] = part[:, :q] @ coefficients[:q, columns == q]
+                    prediction[:, columns == q] = whitened_rows[:, :q] @ coefficients[:q, columns == q]
                 squares[0] += matrix @ (prediction - source.Y[rows][:, levels]) ** 2
                 squares[1] += matrix @ (prediction - source.Y[rows, -1:]) ** 2
                 counts += np.bincount(sums, minlength=n_sums)
@@ -345,6 +345,7 @@ def _adapt_mixture(mixture: Mixture, n_study: int, n_train: int) -> Mixture:
 
 
 def _run_chain(split_fits: list[_SplitFits], task: tuple[int, Any]) -> dict[str, Array]:
+    """Run one task: the number of a split, and one of its chains."""
     number, chain = task
     is_mixture = isinstance(chain[0], PendingMixture)
     return split_fits[number].run_mixture(chain) if is_mixture else split_fits[number].run(chain)
@@ -361,7 +362,10 @@ def _build_factors(engine: FastEngine, train: Array) -> RowFactors:
 
 
 def _compute_scores(engine: FastEngine, data: SweepInput, factors: RowFactors) -> LeverageScores:
-    """Compute the leverage scores of the training configurations of a split from the factors of its training rows."""
+    """Compute the leverage scores of the training configurations of a split from the factors of its training rows.
+
+    If the factors are too ill-conditioned, the scores are computed from the rows.
+    """
     weights = get_row_weights(np.arange(3), *data.leverage_weights, data.leverage_weights[1])
     relative_weights, sizes = weights / weights.max(), engine.reduction.sizes
     index = int(np.searchsorted(sizes, data.n_leverage_columns or data.design.n_features))
@@ -370,15 +374,15 @@ def _compute_scores(engine: FastEngine, data: SweepInput, factors: RowFactors) -
     if fit.solver != FACTOR:
         return data.compute_leverage_scores()
     q, design = int(engine.reduction.whitened_sizes[index]), data.design
-    values, positions = [], []
+    row_leverages, positions = [], []
     for block, rows in engine.stream.read_whitened(engine.device_reduction, data.find_row_indices(data.train)):
         U = to_numpy(block)[:, :q] * relative_weights[design.kind[rows]][:, None]
         V = solve_rows(factor.R[:q, :q], U)
-        values.append((V * V).sum(axis=1))
+        row_leverages.append((V * V).sum(axis=1))
         positions.append(rows)
     rows = np.concatenate(positions)
     scores = LeverageScores.from_row_leverages(
-        np.concatenate(values), design.kind[rows], design.configuration[rows], int(sizes[index]),
+        np.concatenate(row_leverages), design.kind[rows], design.configuration[rows], int(sizes[index]),
         design.n_configurations,
     )  # fmt: skip
     return LeverageScores(scores.rows, scores.regular[data.train], scores.block[data.train], scores.rank)

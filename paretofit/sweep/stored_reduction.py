@@ -29,28 +29,28 @@ FactorsAndScores = tuple[RawFactors, LeverageScores | None]
 
 
 def load_reduction(folder: Path | None, inputs: Any) -> FactorsAndScores | None:
-    """Load the factors and scores of these inputs from the folder; None if they are missing or corrupt.
+    """Load the factors and scores from the folder; None if they are missing, corrupt, or of other inputs.
 
     Parameters
     ----------
     folder : Path or None
         The run folder.
     inputs
-        All inputs of the reduction, as a value for `hash_json`.
+        All inputs of the reduction, as JSON data for `hash_json`.
     """
     path = None if folder is None else folder / REDUCTION_FILE
     if path is None or not path.is_file():
         return None
     try:
         with h5py.File(path, "r") as file:
-            result = _read(file) if file.attrs.get("key") == hash_json([VERSION, inputs]) else None
+            stored = _read(file) if file.attrs.get("key") == hash_json([VERSION, inputs]) else None
     except CORRUPT_FILE_ERRORS as error:
         raise_if_system_error(error, path)
         log.warning("%s cannot be read (%s); the reduction is computed again", path, error)
         return None
-    if result is not None:
-        log.info("reduction: read from %s", path)
-    return result
+    if stored is not None:
+        log.info("the reduction was read from %s", path)
+    return stored
 
 
 def store_reduction(
@@ -61,7 +61,7 @@ def store_reduction(
         return
     arrays: dict[str, Any] = {"shape": [raw_factors.n_columns, raw_factors.width]}
     for number, factor in enumerate(raw_factors.factors.values()):
-        arrays |= {f"factors/{number}/rows": factor.content, f"factors/{number}/n": factor.n}
+        arrays |= {f"factors/{number}/rows": factor.get_equivalent_rows(), f"factors/{number}/n": factor.n}
     if scores is not None:
         arrays |= {f"scores/{name}": getattr(scores, name) for name in SCORES}
     with atomic_hdf5(folder / REDUCTION_FILE) as (file, check):

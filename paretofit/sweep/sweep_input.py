@@ -15,7 +15,7 @@ from paretofit.linear import LeverageScores, leverage_scores
 from paretofit.properties import PropertyRows
 from paretofit.sweep.grid import SweepGrid
 
-VERSION = 2  # version of the columns of a fit
+VERSION = 2  # version of the columns of a fit; journals of other versions are not read
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class SweepInput:
     ----------
     design : DesignMatrix
         Design matrix with targets and seconds for every level of the grid.
-    train, test : (n_train,), (n_test,) int64
+    train, test : (n_train,) and (n_test,) int64
         Positions of the configurations in the design, ascending.
     leverage_weights : (float, float)
         w_E and w_F of the leverage scores.
@@ -55,7 +55,7 @@ class SweepInput:
         return np.column_stack([self.design.targets[level] for level in levels])
 
     def stack_label_seconds(self, levels: list[str]) -> Array:
-        """Stack the costs of the labels, ``(n_configurations, n_levels)``; NaN where a cost is not known."""
+        """Stack the costs of the labels in seconds, ``(n_configurations, n_levels)``; NaN where a cost is not known."""
         missing_costs = np.full(self.design.n_configurations, np.nan)
         return np.column_stack([self.design.seconds.get(level, missing_costs) for level in levels])
 
@@ -65,7 +65,10 @@ class SweepInput:
         return bool(np.isin(self.train, configurations_with_energy).all())
 
     def compute_leverage_scores(self) -> LeverageScores:
-        """Compute the leverage of each training configuration in a fit to all of them, from their rows."""
+        """Compute the leverage of each training configuration in a fit to all of them, from their rows.
+
+        Every training configuration must have an energy row, see `has_leverage_scores`.
+        """
         design, row_indices = self.design, self.find_row_indices(self.train)
         w_energy, w_force = self.leverage_weights
         with threadpool_limits(1):
@@ -117,7 +120,7 @@ class SweepInput:
         return {level: hash_array(self.design.targets[level]) for level in levels}
 
     def hash_inputs(self, grid: SweepGrid, engine: str) -> str:
-        """Return the hash of all inputs of a fit that its key in the journal does not contain."""
+        """Return the hash of all inputs of a fit that are contained neither in its key nor in its `FitInputs`."""
         design = self.design
         basis = json.loads(design.attributes.get("basis", "null"))
         if isinstance(basis, dict):  # a larger 2Jmax adds columns, but does not change the earlier ones

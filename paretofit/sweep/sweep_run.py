@@ -56,14 +56,15 @@ def make_engine(
     jobs : int
         Number of threads that reduce the rows, unless the workers of an active cluster reduce them.
     device : {"cpu", "cuda"}
-        Hardware on which the fast engine reduces the rows and on which factors grow; errors agree to 1e-8.
+        Hardware on which the fast engine reduces the rows and on which factors grow; the errors of fits agree to 1e-8.
     folder : Path, optional
         The run folder, where an expensive reduction and files for the workers of a cluster are stored.
 
     Raises
     ------
     InputError
-        If the engine, the device or a value of the grid is invalid, or if columns or labels are missing.
+        If the engine, the device or a value of the grid is invalid, columns or labels are missing, or the memory is
+        too small.
     """
     check_choice("'engine'", name, ("fast", "plain"))
     data.check(grid)
@@ -100,7 +101,7 @@ def run_sweep(
         Folder in which a journal of finished fits is written. If the sweep is interrupted or the grid is changed, a
         call with the same folder computes only the fits that are not in the journal.
     jobs : int
-        Number of processes; results do not depend on it.
+        Number of processes, and of threads that reduce the rows; results do not depend on it.
     device : {"cpu", "cuda"}
         As in `make_engine`; ignored if `engine` is not a name.
     progress : bool
@@ -109,12 +110,13 @@ def run_sweep(
     Returns
     -------
     pandas.DataFrame
-        One row for each fit with the columns of `SWEEP_COLUMNS`: energies in meV/atom, forces in meV/Å.
+        One row for each fit with the columns `SWEEP_COLUMNS`, those of `SweepGrid.list_extra_columns`, and those of
+        properties: energies in meV/atom, forces in meV/Å, costs of labels in s.
 
     Raises
     ------
     InputError
-        If the grid is invalid, or if columns or labels are missing.
+        If the grid is invalid, columns or labels are missing, or the memory is too small.
     """
     folder = None if journal is None else Path(journal)
     if isinstance(engine, str):
@@ -174,17 +176,17 @@ def _run_tasks(
     run_task = partial(_run_task, engine, partial_results)
     # On a cluster, the workers load the engine's arrays from a file in the run folder; otherwise, this is `run_task`.
     with share_function(run_task, None if folder is None else folder.parent) as function:
-        results = context.map_and_track(
+        numbered_fits = context.map_and_track(
             function, list(enumerate(tasks)), "fits", ordered=False, get_work=lambda result: task_flops[result[0]],
             total_work=sum(task_flops),
         )  # fmt: skip
-        for number, fits in results:
+        for number, fits in numbered_fits:
             journal.append(fits)
             partial_results.remove(tasks[number])
 
 
 def _run_task(engine: Engine, partial_results: PartialResults, numbered_task: tuple[int, Any]) -> tuple[int, list[Row]]:
-    """Run one task in a worker."""
+    """Run one task in a worker; return its number and the rows of its fits."""
     number, task = numbered_task
     if isinstance(engine, FastEngine) and isinstance(task[0], PendingMixture):
         return number, run_mixtures(engine, task, partial_results)
@@ -192,6 +194,7 @@ def _run_task(engine: Engine, partial_results: PartialResults, numbered_task: tu
 
 
 def _count_flops(engine: Engine, task: Any) -> float:
+    """Count the floating-point operations of a task."""
     if isinstance(engine, FastEngine) and isinstance(task[0], PendingMixture):
         n_weights = sum(len({model.weights for model in pending.models}) for pending in task)
         return count_mixture_flops(len(task), n_weights, engine.reduction.sizes.tolist())
@@ -223,6 +226,6 @@ def _build_table(
         }
         for twojmax, level, draw, weights, ridge in cells
     )
-    mixtures = ({**fits[key], **cells} for key, cells in iterate_mixture_cells(grid, data, mixture_draws))
-    columns = [] if data.properties is None else data.properties.columns
-    return build_results_table(chain(rows, mixtures), [*grid.list_extra_columns(), *columns])
+    mixtures = ({**fits[key], **columns} for key, columns in iterate_mixture_cells(grid, data, mixture_draws))
+    property_columns = [] if data.properties is None else data.properties.columns
+    return build_results_table(chain(rows, mixtures), [*grid.list_extra_columns(), *property_columns])

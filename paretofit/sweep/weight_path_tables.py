@@ -33,8 +33,10 @@ def compute_weight_paths(engine: FastEngine, grid: SweepGrid) -> tuple[pd.DataFr
         A row for each 2Jmax, level and ratio, with the columns of `PATH_COLUMNS`, in meV/atom and meV/Å. A 2Jmax
         whose Gram matrix is ill-conditioned has no rows.
     knees : DataFrame
-        A row for each 2Jmax and level: the ratio with the lowest energy error, the ratio with the lowest force error
-        (both against the reference), and the ratio of the knee between them with its errors.
+        A row for each ``twojmax`` and ``level`` of `paths`, with errors against the reference: the ratios with the
+        lowest energy error and force error (``ratio_of_lowest_energy``, ``ratio_of_lowest_force``), and the ratio of
+        the knee between them (``knee_ratio``) with its errors (``knee_ref_energy``, ``knee_ref_force``; meV/atom,
+        meV/Å).
     """
     ratios = [w_energy / w_force for w_energy, w_force in grid.weights]
     limits = (min(ratios) / RATIO_MARGIN, max(ratios) * RATIO_MARGIN)
@@ -53,6 +55,7 @@ def compute_weight_paths(engine: FastEngine, grid: SweepGrid) -> tuple[pd.DataFr
 
 
 def _build_curve(path: WeightPath, k: int) -> pd.DataFrame:
+    """Build a table of the ratios and errors of the k-th level."""
     columns = {"weight_ratio": path.ratio}
     for prefix, error_type in ERROR_TYPE_BY_PREFIX.items():
         columns[f"{prefix}_energy"] = EV_TO_MEV * path.energy[error_type][:, k]
@@ -61,6 +64,7 @@ def _build_curve(path: WeightPath, k: int) -> pd.DataFrame:
 
 
 def _find_best_ratios(path: WeightPath, k: int) -> dict[str, float]:
+    """Find the best ratios of the k-th level; the errors at the knee are those of the nearest ratio of the path."""
     energy, force = path.energy["reference"][:, k], path.force["reference"][:, k]
     knee = path.find_knee_ratio(k)
     nearest_index = int(np.argmin(np.abs(path.ratio - knee)))

@@ -22,11 +22,12 @@ WIDE_FLOPS = 7.0  # multiple of n² P for the factor of n rows < P columns
 WIDE_WEIGHT_FLOPS = 0.5  # multiple of n³ for each pair of weights with this factor
 ROW_FIT_FLOPS = 8.0  # multiple of n P min(n, P) for a fit from n rows: factorisations are slower than products
 MIXTURE_FOLDS, MIXTURE_FOLDS_PER_WEIGHT = 4.0, 2.0  # triangles that are folded, each 2 P³ operations
-MIN_FIT_FLOPS = 4e7  # number of operations in about a millisecond, for each fit of any size
+MIN_FIT_FLOPS = 4e7  # number of operations in about a millisecond, which a fit of any size takes at least
 
 
 def count_reduction_flops(n_rows: int, n_columns: int) -> float:
     """Count the operations of the reduction of all rows."""
+    # The term in P³ is that of the triangles and R₀, whatever the number of rows.
     return n_rows * n_columns * (2 * REDUCTION_PASSES * n_columns + ROW_FLOPS_PER_COLUMN) + 10.0 * n_columns**3
 
 
@@ -45,12 +46,12 @@ def count_chain_flops(
     n_rows : sequence of int
         Rows of each subset, ascending.
     n_weights : sequence of int
-        Weight ratios, times ridge penalties, to be fitted to each subset.
+        Pairs of weights to be fitted to each subset.
     n_columns : sequence of int
         Columns of each 2Jmax.
     n_levels : int
     is_whole_training_set : bool
-        Whether the subset is the whole training set, whose factors are known.
+        Whether the only subset is the whole training set, whose factors are known.
     """
     p = max(n_columns)
     total = 0.0 if is_whole_training_set else max(n_rows, default=0) * p * (FOLD_FLOPS * p + ROW_FLOPS_PER_COLUMN)
@@ -79,7 +80,10 @@ def count_mixture_flops(n_training_sets: int, n_weights: int, n_columns: Sequenc
 
 
 def count_row_fit_flops(n_rows: int, n_columns: int, n_weights: int, n_levels: int, n_test_rows: int) -> float:
-    """Count the operations of fits of one 2Jmax from the rows of a subset in the plain engine."""
+    """Count the operations of fits of one 2Jmax from the rows of a subset in the plain engine.
+
+    `n_weights` is the number of pairs of weights times that of ridges.
+    """
     smaller_dimension = min(n_rows, n_columns)
     shared_flops = (n_rows + n_test_rows) * n_columns * ROW_FLOPS_PER_COLUMN
     flops_per_weight = ROW_FIT_FLOPS * n_rows * n_columns * smaller_dimension + 2.0 * n_levels * n_test_rows * n_columns

@@ -73,7 +73,7 @@ def compute_committee_error(member_predictions: Array, labels: Array, configurat
     Raises
     ------
     InputError
-        As in `compute_disagreement`, and if the number of labels differs from the number of values.
+        As in `compute_disagreement`, and if the shape of the labels is not ``(n,)``.
 
     Notes
     -----
@@ -104,7 +104,10 @@ class SlopeCalibration:
     rms_residual: float
 
     def find_threshold(self, error: float) -> float:
-        """Return the disagreement above which the predicted error exceeds `error`, which must be positive."""
+        """Return the disagreement above which the predicted error exceeds `error`.
+
+        Raises an `InputError` if `error` is not positive.
+        """
         return self.slope * _validate_threshold(error)
 
     def predict_error(self, disagreement: Array) -> Array:
@@ -122,14 +125,16 @@ def calibrate_slope(disagreement: Array, error: Array, weights: Array | None = N
     Parameters
     ----------
     disagreement, error : (n,) float64
+        Disagreement and error of each configuration, in the same unit.
     weights : (n,) float64, optional
         Weight of each configuration; by default, all are 1.
 
     Raises
     ------
     InputError
-        If there are fewer than `MIN_CALIBRATION_PAIRS` configurations, if an error or a disagreement is negative or not
-        finite, or if no configuration has an error and a disagreement above zero.
+        If the arrays differ in length, if there are fewer than `MIN_CALIBRATION_PAIRS` configurations, if an error or a
+        disagreement is negative or not finite, or if no configuration has an error, a disagreement and a weight above
+        zero.
 
     Notes
     -----
@@ -138,7 +143,8 @@ def calibrate_slope(disagreement: Array, error: Array, weights: Array | None = N
     disagreement, error, weights = _select_positive_pairs(disagreement, error, weights)
     ratio = disagreement / error
     # 95 % interval of a median from order statistics: the rank of the median, relative to the number of pairs, has the
-    # standard deviation 1 / (2 √n), with the effective number of pairs n = (Σ w)² / Σ w²
+    # standard deviation 1 / (2 √n), with the effective number of pairs n = (Σ w)² / Σ w². With few pairs,
+    # the limits are the extreme ratios
     margin = 0.5 * NORMAL_QUANTILE_95 / np.sqrt(weights.sum() ** 2 / (weights**2).sum())
     slope, low, high = compute_weighted_quantiles(ratio, weights, [0.5, 0.5 - margin, 0.5 + margin])
     rms_residual = np.sqrt(np.average((disagreement - slope * error) ** 2, weights=weights))
@@ -168,7 +174,7 @@ def score_detection(
     Equations 3 and 4 of Bidoggia et al. (2025).
     """
     if not (disagreement_limit >= 0 and error_limit >= 0):
-        raise InputError(f"thresholds must not be below zero; got {disagreement_limit} and {error_limit}")
+        raise InputError(f"both limits must be at least zero; got {disagreement_limit} and {error_limit}")
     is_flagged, has_large_error = disagreement > disagreement_limit, error > error_limit
     n_true_positives = int((is_flagged & has_large_error).sum())
     n_flagged, n_large_errors = int(is_flagged.sum()), int(has_large_error.sum())
@@ -199,7 +205,7 @@ class IsotonicCalibration:
         """Return the largest fitted disagreement up to which the expected error does not exceed `error`.
 
         The threshold is 0 if the smallest expected error exceeds `error`, and is extrapolated if the largest expected
-        error does not. `error` must be positive.
+        error does not. Raises an `InputError` if `error` is not positive.
         """
         exceeding_positions = np.flatnonzero(self.expected_error > _validate_threshold(error))
         if not len(exceeding_positions):
@@ -231,7 +237,7 @@ class QuantileCalibration:
     def find_threshold(self, error: float) -> float:
         """Return the disagreement above which more than ``1 - quantile`` of the errors exceed `error`.
 
-        `error` must be positive.
+        Raises an `InputError` if `error` is not positive.
         """
         return _validate_threshold(error) / self.factor
 
@@ -296,6 +302,11 @@ def map_detection_scores(
     Returns
     -------
     true_positive_rates, positive_predictive_values : (n_disagreement_limits, n_error_limits) float64
+
+    Raises
+    ------
+    InputError
+        If a limit is below zero or NaN.
     """
     rates = np.array(
         [
@@ -317,29 +328,32 @@ def compute_weighted_quantiles(values: Array, weights: Array, quantiles: Sequenc
     values, weights : (n,) float64
         Positive.
     quantiles : sequence of float
-        Each between 0 and 1.
+        Ranks at which the values are interpolated, such as 0.5 for the median.
 
     Returns
     -------
     list of float
-        The quantiles in the order of `quantiles`; below the lowest rank the smallest value, above the highest the
-        largest.
+        Interpolated values in the order of `quantiles`; the smallest value below the lowest rank, and the largest value
+        above the highest rank.
     """
     order = np.argsort(values, kind="stable")
     sorted_weights = weights[order]
     ranks = (np.cumsum(sorted_weights) - 0.5 * sorted_weights) / sorted_weights.sum()
-    return [float(quantile) for quantile in np.exp(np.interp(quantiles, ranks, np.log(values[order])))]
+    return [float(value) for value in np.exp(np.interp(quantiles, ranks, np.log(values[order])))]
 
 
 def _validate_threshold(threshold: float) -> float:
     """Return a threshold of the error; raise an `InputError` if it is not positive."""
-    if not threshold > 0:
+    if not threshold > 0:  # also true for NaN
         raise InputError(f"an error threshold must be positive; got {threshold}")
     return threshold
 
 
 def _select_positive_pairs(disagreement: Array, error: Array, weights: Array | None) -> tuple[Array, Array, Array]:
-    """Check disagreements and errors; return the pairs above zero, which have logarithms, and their weights."""
+    """Check disagreements and errors; return the pairs above zero, which have logarithms, and their weights.
+
+    Pairs without a positive weight are omitted. An `InputError` is raised as in `calibrate_slope`.
+    """
     _check_pairs(disagreement, error)
     weights = np.ones(len(error)) if weights is None else np.asarray(weights, dtype=np.float64)
     is_used = (disagreement > 0) & (error > 0) & (weights > 0)
@@ -380,7 +394,7 @@ def _validate_members(member_predictions: Array) -> Array:
 
 
 def _compute_root_means(squares: Array, configuration: Array | None) -> Array:
-    """Compute the root of the mean square of each configuration, or the root of each square without configurations."""
+    """Compute the root of the mean square of each configuration; without configurations, the root of each square."""
     if configuration is not None:
         squares = np.array([squares[positions].mean() for positions in split_by_group(configuration)])
     return np.sqrt(squares)

@@ -1,8 +1,9 @@
 """Committees of linear models from one factorisation: Bayesian bootstrap, random subsets, posterior draws, and POPS.
 
-Rows are whitened once; each member then needs a sum of block moments and one Cholesky factor (see
-`paretofit.linear.reduction`). Configurations, or groups of them, are drawn in at most `MAX_BLOCKS` blocks, so that the
-memory of the moments does not grow with the data. The rows are read a few times, block by block.
+Rows are whitened once (see `paretofit.linear.reduction`). Each member of the bootstrap and of the subsets then needs a
+sum of block moments and one Cholesky factor; the other methods use the factor of the fit. Groups of configurations are
+drawn in at most `MAX_BLOCKS` blocks, so that the memory of the moments does not grow with the data. The rows are read a
+few times.
 """
 
 from __future__ import annotations
@@ -118,8 +119,8 @@ class CommitteeFit:
             whitening, whitened_coefficients = raw_factors.compute_whitening(weights)
             baseline, P = whitened_coefficients[:, 0], len(whitened_coefficients)
             moments = _BlockMoments(whitening, baseline, weights, _assign_blocks(group, P, rng))
-            for block in iterate_blocks(parts):
-                moments.add(block, pool)
+            for row_block in iterate_blocks(parts):
+                moments.add(row_block, pool)
         factor = MomentFactor.from_moments(moments.G.sum(axis=0).T)
         if n_train <= P or factor.estimate_condition() > MAX_CONDITION_DETERMINED:
             raise InputError(
@@ -161,7 +162,7 @@ class CommitteeFit:
         P = len(self.factor.R)
         moments = (is_used.astype(float) @ self.G.reshape(len(self.G), -1)).reshape(P, P)
         factor = MomentFactor.from_moments(moments.T.copy(order="F"))
-        if is_used.sum() < 2 or not factor.estimate_condition() < MAX_CONDITION_DETERMINED:
+        if is_used.sum() < 2 or factor.estimate_condition() >= MAX_CONDITION_DETERMINED:
             raise InputError(f"without {len(blocks)} of {len(is_used)} blocks, the rows do not determine the fit")
         return self._restrict_to_blocks(is_used, factor)
 
@@ -283,12 +284,12 @@ class CommitteeFit:
         Rows with a leverage up to `min_leverage`, and rows of blocks that the fit does not use, are omitted.
         """
         R = np.asfortranarray(self.factor.R @ self.whitening.R)  # RᵀR is the normal matrix of all rows
-        for block in iterate_blocks(self._parts):
-            w = self._weights[block.kind]
-            u = solve_rows(R, self.whitening.select_columns(block.X) * w[:, None])
-            residual = w * (block.Y[:, 0] - block.X @ self.coefficients)
+        for row_block in iterate_blocks(self._parts):
+            w = self._weights[row_block.kind]
+            u = solve_rows(R, self.whitening.select_columns(row_block.X) * w[:, None])
+            residual = w * (row_block.Y[:, 0] - row_block.X @ self.coefficients)
             leverage = np.einsum("ij,ij->i", u, u)
-            is_used = (leverage > min_leverage) & self.is_used[self.block_numbers[block.configuration]]
+            is_used = (leverage > min_leverage) & self.is_used[self.block_numbers[row_block.configuration]]
             if is_used.any():  # BLAS's dsyrk rejects matrices without rows
                 yield np.asarray(u[is_used] * (residual[is_used] / leverage[is_used])[:, None])
 
@@ -299,7 +300,7 @@ class CommitteeFit:
     def _draw_block_weights(self, n_members: int, rng: np.random.Generator, fraction: float | None) -> Array:
         """Draw the weight of each block for each member, ``(n_members, n_blocks)``; it is 0 for blocks not in use.
 
-        If `fraction` is None, weights are exponentially distributed. Otherwise, this share of the weights is 1.
+        If `fraction` is None, weights are exponentially distributed; otherwise, this share of them is 1, the others 0.
         """
         used_blocks = np.flatnonzero(self.is_used)
         n, weights = len(used_blocks), np.zeros((n_members, len(self.G)))
@@ -314,7 +315,7 @@ class CommitteeFit:
     def _refit(self, weights: Array) -> Array:
         """Fit the blocks with the weights ``(m, n_blocks)`` of each member; return the whitened changes ``(m, P)``.
 
-        A change is zero in directions that the weighted blocks do not determine.
+        Changes are relative to the fit, and zero in directions that the weighted blocks do not determine.
         """
         P = len(self.factor.R)
         moments = (weights @ self.G.reshape(len(self.G), -1)).reshape(-1, P, P)
@@ -334,7 +335,8 @@ class CommitteeFit:
 class _BlockMoments:
     """Moments of the whitened, weighted rows of each block of groups, with residuals of a baseline fit as targets.
 
-    `baseline` contains the whitened coefficients ``(P,)``. The other attributes are those of `CommitteeFit`.
+    `baseline` contains the whitened coefficients ``(P,)``, and `weights` those of energy, force and stress rows,
+    ``(3,)``. The other attributes are those of `CommitteeFit`.
     """
 
     def __init__(self, whitening: Whitening, baseline: Array, weights: Array, block_numbers: Array) -> None:
@@ -343,18 +345,18 @@ class _BlockMoments:
         self.G, self.c = np.zeros((n_blocks, P, P)), np.zeros((n_blocks, P))
         self.residual_squares, self.n_rows = np.zeros(n_blocks), np.zeros(n_blocks)
 
-    def add(self, block: RowBlock, pool: ThreadPoolExecutor) -> None:
+    def add(self, row_block: RowBlock, pool: ThreadPoolExecutor) -> None:
         """Add a block of rows to the moments.
 
         Each block of groups is updated by one thread, so that sums do not depend on the number of threads.
         """
-        w = self.weights[block.kind]
-        U = self.whitening.apply(block.X) * w[:, None]
-        y = w * block.Y[:, 0] - U @ self.baseline  # residuals of the baseline
-        row_block_numbers = self.block_numbers[block.configuration]
+        w = self.weights[row_block.kind]
+        U = self.whitening.apply(row_block.X) * w[:, None]
+        y = w * row_block.Y[:, 0] - U @ self.baseline  # residuals of the baseline
+        block_of_row = self.block_numbers[row_block.configuration]
 
         def add_to_block(number: int) -> None:
-            mask = row_block_numbers == number
+            mask = block_of_row == number
             rows = np.ascontiguousarray(U[mask])
             add_gram(self.G[number].T, rows)
             self.c[number] += rows.T @ y[mask]
@@ -362,7 +364,7 @@ class _BlockMoments:
             self.n_rows[number] += len(rows)
 
         # the list waits for the threads and raises their exceptions
-        list(pool.map(add_to_block, np.unique(row_block_numbers).tolist()))
+        list(pool.map(add_to_block, np.unique(block_of_row).tolist()))
 
 
 def build_part(X: Array, y: Array, weights: Array, configuration: Array) -> tuple[Part, Array]:
@@ -383,7 +385,7 @@ def build_part(X: Array, y: Array, weights: Array, configuration: Array) -> tupl
 
 
 def _assign_blocks(group: Array, n_columns: int, rng: np.random.Generator) -> Array:
-    """Assign the groups to blocks at random; return the block of each configuration, ``(n_configurations,)``."""
+    """Assign the groups, at least two, to blocks at random; return the block of each configuration, ``(n,)``."""
     names, positions = np.unique(group, return_inverse=True)
     if len(names) < 2:
         raise InputError(f"a committee requires at least two groups of configurations; got {len(names)}")

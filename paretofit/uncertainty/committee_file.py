@@ -1,7 +1,7 @@
 """The file of a committee and its calibration, ``NAME.committee.h5`` in the directory of a potential's LAMMPS files.
 
 The file contains the members, the calibration data (from which intervals of any coverage are computed), the active
-sets that grade atoms, and the factor from which leverages are computed.
+sets that grade atoms, the factor from which leverages are computed, and the digests of the known structures.
 """
 
 from pathlib import Path
@@ -97,7 +97,7 @@ def read_uncertainty(path: Path) -> Uncertainty:
     Raises
     ------
     InputError
-        If the file is corrupt or of another version.
+        If the file is corrupt or of another version, or has no calibration.
     """
     _, uncertainty = _read_file(path, "train it again")
     if uncertainty is None:

@@ -6,8 +6,8 @@ never an extensive energy or the norm of a vector.
 **Conformal intervals and small spreads.** Spreads below a floor, a tenth of their median (more for small committees),
 are raised to the floor. Labels of values with smaller spreads, such as forces that nearly vanish by symmetry, are
 almost always inside their intervals. In the calibration, they would make the intervals of the other values too narrow.
-They are therefore excluded, provided that the resulting intervals contain as large a share of them as the coverage
-requires.
+They are therefore excluded, provided that enough groups remain and that the resulting intervals contain as large a
+share of the excluded values as the coverage requires.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,9 @@ def calibrate_conformal(
 
     Split conformal prediction makes no assumption about the model or the spread, but the new value must be exchangeable
     with those of the calibration. The factor is the `coverage` quantile of |residual| / spread over the n values (or
-    groups) and one new value, whose ratio counts as infinite. If all spreads are equal, all intervals have equal width.
+    groups) and one new value, whose ratio counts as infinite. Spreads below a floor are raised to it, and their
+    values may be excluded from the calibration (see the module). If all spreads are equal, all intervals have equal
+    width.
 
     Parameters
     ----------
@@ -106,8 +108,8 @@ def _compute_conformal_factor(spread: Array, residual: Array, coverage: float, g
     min_size = get_min_calibration_size(coverage)
     if len(names) < min_size:
         raise InputError(
-            f"a coverage of {coverage:g} requires {min_size} held-out configurations for its calibration; there are "
-            f"{len(names)}: hold out more configurations, or set a lower coverage"
+            f"a coverage of {coverage:g} requires {min_size} held-out configurations or groups for its calibration; "
+            f"there are {len(names)}: hold out more configurations, or set a lower coverage"
         )
     # every group, including the additional one, has the weight 1; 1e-6 tolerates the rounding of cumulative weights
     target_weight = coverage * (len(names) + 1) - 1e-6
@@ -121,7 +123,7 @@ def _find_weighted_quantile(values: Array, weights: Array, target_weight: float)
 
 
 def get_min_calibration_size(coverage: float) -> int:
-    """Return the smallest number of values, or groups, from which intervals of a coverage can be calibrated."""
+    """Return the smallest number of values, or groups, from which intervals of a coverage below 1 can be calibrated."""
     # the quantile is finite for n values if coverage (n + 1) ≤ n; 1e-9 tolerates rounding
     return int(np.ceil(coverage / (1 - coverage) - 1e-9))
 

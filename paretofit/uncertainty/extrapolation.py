@@ -36,7 +36,7 @@ class TrainingLeverage:
     Attributes
     ----------
     retained_columns : (P,) int64
-        Columns from which the leverage is computed.
+        Columns from which the leverage is computed, in ascending order.
     R : (P, P) float64
         Triangular factor of these columns of the weighted rows.
     """
@@ -59,9 +59,7 @@ class TrainingLeverage:
         R = scipy.linalg.qr(weighted_rows / scale, mode="r", check_finite=False)[0][: rows.shape[1]]
         pivots = np.abs(np.diag(R))
         if len(rows) < rows.shape[1] or not pivots.min() > MIN_RELATIVE_PIVOT * pivots.max():
-            raise InputError(
-                f"{len(rows)} rows do not determine {rows.shape[1]} columns; use a smaller 2Jmax for the grade"
-            )
+            raise InputError(f"{len(rows)} rows do not determine {rows.shape[1]} columns; use a smaller 2Jmax")
         return cls(np.arange(rows.shape[1]), R * scale)
 
     def restrict_columns(self, p: int) -> TrainingLeverage:
@@ -71,7 +69,7 @@ class TrainingLeverage:
         return TrainingLeverage(self.retained_columns[:n_retained], self.R[:n_retained, :n_retained])
 
     def __call__(self, rows: Array, weights: Array | None = None) -> Array:
-        """Compute the leverages, ``(m,)``, of rows ``(m, p)``, each multiplied by its weight if `weights` are given."""
+        """Compute the leverages, ``(m,)``, of rows ``(m, p)``, multiplied by `weights` ``(m,)`` if they are given."""
         weighted_rows = rows[:, self.retained_columns]
         if weights is not None:
             weighted_rows = weighted_rows * weights[:, None]
@@ -109,7 +107,7 @@ class ActiveSet:
         Raises
         ------
         InputError
-            If there are fewer than p independent rows.
+            If `initial_rows` is None, and there are fewer than p independent rows.
 
         Notes
         -----

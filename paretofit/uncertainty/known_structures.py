@@ -30,7 +30,8 @@ def hash_structure(atoms: Atoms) -> str:
 def find_role(roles: Mapping[str, str], atoms: Atoms) -> str | None:
     """Return the role of a structure, "train" or "held out"; None if the structure is not known.
 
-    `roles` are the roles of the known structures by the digest of `hash_structure`.
+    `roles` are the roles of the known structures by the digest of `hash_structure`. Of the sums near a rounding
+    boundary, the `MAX_AMBIGUOUS_VALUES` closest to it are tried with both integers.
     """
     invariants = _compute_invariants(atoms)
     nearest_integers = np.rint(invariants)
@@ -48,7 +49,7 @@ def find_role(roles: Mapping[str, str], atoms: Atoms) -> str | None:
 
 def _hash_integers(atoms: Atoms, integers: Array) -> str:
     """Hash the atomic numbers, the number of periodic directions and the rounded invariants of a structure."""
-    header = [*sorted(atoms.numbers.tolist()), -1, int(atoms.pbc.sum())]
+    header = [*sorted(atoms.numbers.tolist()), -1, int(atoms.pbc.sum())]  # -1 ends the list of atomic numbers
     return hash_array(np.concatenate([header, integers + 0.0]))[:16]  # + 0.0 turns -0.0 into 0.0
 
 

@@ -45,5 +45,5 @@ class MomentFactor:
         return 1.0 / reciprocal_condition**2 if reciprocal_condition > 0 else float("inf")
 
     def solve(self, c: Array) -> Array:
-        """Compute M⁻¹c, ``(P,)``, for a vector c, ``(P,)``."""
+        """Compute M⁻¹c, ``(P,)``, for a vector c, ``(P,)``; M must be positive definite."""
         return np.asarray(scipy.linalg.cho_solve((self.R, False), c, check_finite=False))

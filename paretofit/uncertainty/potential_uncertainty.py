@@ -110,8 +110,8 @@ class Uncertainty:
         Raises
         ------
         InputError
-            If too few groups were held out for the given `coverage` of energies or forces, or it is not between 0 and
-            1.
+            If too few groups were held out for the given `coverage` of energies or forces, if `coverage` is not between
+            0 and 1, or if all members agree.
         """
         calibration_data = self.calibration_data.get(kind)
         is_optional = coverage is None or kind == RowKind.STRESS  # there are often few stress labels
@@ -150,7 +150,10 @@ class Uncertainty:
         return CALIBRATIONS[method](*self.calibration_data[kind].aggregate_by_configuration())
 
     def compute_grades(self, atoms: Atoms, descriptors: Array) -> Array:
-        """Compute the extrapolation grade of each atom, ``(N,)``, from descriptors ``(N, K)``; ∞ for new elements."""
+        """Compute the extrapolation grade of each atom, ``(N,)``, from descriptors ``(N, K)``.
+
+        Atoms of elements that the training set lacks have the grade ∞.
+        """
         symbols = np.array(atoms.get_chemical_symbols())
         grades = np.full(len(symbols), np.inf)
         for element, environment_grade in self.environment_grades.items():
@@ -218,7 +221,7 @@ def build_assessment(
     Raises
     ------
     InputError
-        If there are fewer than two members, or too few groups were held out for the given `coverage`.
+        If there are fewer than two members, or as in `Uncertainty.fit_interval`.
     """
     n = len(grades)
     spreads = [

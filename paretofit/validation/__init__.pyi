@@ -16,7 +16,7 @@ from .measurement import ValidationSettings as ValidationSettings
 from .measurement import describe_error as describe_error
 from .measurement import list_applicable_properties as list_applicable_properties
 from .measurement import measure_property as measure_property
-from .measurement import relax_crystal as relax_crystal
+from .measurement import relax_to_standard_cell as relax_to_standard_cell
 from .periodicity import KINDS as KINDS
 from .periodicity import count_periodic as count_periodic
 from .periodicity import orient_structure as orient_structure

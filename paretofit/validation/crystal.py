@@ -19,7 +19,7 @@ FORCE_TOLERANCE = 0.01  # tolerance in eV/Å for large cells and for properties 
 MAX_RELAXATION_STEPS = 400  # number of steps of BFGS
 MIN_DISTANCE_RATIO = 0.5  # ratio of a distance to the sum of the covalent radii; atoms at a lower ratio overlap
 MAX_RELAXED_VOLUME_RATIO = 2.0  # a relaxation that changes the volume by this factor no longer describes the crystal
-SYMMETRY_TOLERANCE_A = 1e-3
+SYMMETRY_TOLERANCE_A = 1e-3  # tolerance of spglib, and largest difference between equal lattice constants
 ANGLE_TOLERANCE_DEG = 0.01  # angles within this tolerance of 90° or 120° are not listed
 HEXAGONAL_SPACE_GROUPS = range(143, 195)  # numbers of the trigonal and hexagonal space groups
 PROTOTYPES = ("fcc", "bcc", "hcp", "sc", "diamond")
@@ -69,7 +69,13 @@ def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: fl
 
 
 def relax_positions_if_needed(calculator: Any, atoms: Atoms, fmax: float) -> Atoms:
-    """Copy a structure with a calculator, and relax the positions if a force component exceeds `fmax` (eV/Å)."""
+    """Copy a structure with a calculator, and relax the positions if a force component exceeds `fmax` (eV/Å).
+
+    Raises
+    ------
+    PropertyError
+        If the relaxation fails; see `relax_structure`.
+    """
     copy = attach_calculator(atoms, calculator)
     if np.abs(copy.get_forces()).max() <= fmax:
         return copy
@@ -77,7 +83,7 @@ def relax_positions_if_needed(calculator: Any, atoms: Atoms, fmax: float) -> Ato
 
 
 def find_overlap_distance(atoms: Atoms) -> float | None:
-    """Return the smallest distance (Å) between overlapping atoms (see `MIN_DISTANCE_RATIO`), None without overlap."""
+    """Return the smallest distance (Å) between overlapping atoms (see `MIN_DISTANCE_RATIO`), None if none overlap."""
     radii = covalent_radii[atoms.numbers]
     cutoff = 2 * MIN_DISTANCE_RATIO * float(radii.max())
     first_atoms, second_atoms, distances = neighbor_list("ijd", atoms, cutoff)
@@ -114,8 +120,8 @@ def _call_spglib(function_name: str, atoms: Atoms, error_message: str) -> Any:
     """Call a function of spglib with a structure; raise a `PropertyError` with `error_message` if it returns None."""
     import spglib  # noqa: PLC0415  (an extra)
 
-    crystal = atoms.cell[:], atoms.get_scaled_positions(), atoms.numbers
-    dataset_or_cell = getattr(spglib, function_name)(crystal, symprec=SYMMETRY_TOLERANCE_A)
+    spglib_cell = atoms.cell[:], atoms.get_scaled_positions(), atoms.numbers
+    dataset_or_cell = getattr(spglib, function_name)(spglib_cell, symprec=SYMMETRY_TOLERANCE_A)
     if dataset_or_cell is None:
         raise PropertyError(error_message)
     return dataset_or_cell
@@ -127,7 +133,7 @@ def compute_cell_heights(atoms: Atoms) -> Array:
 
 
 def compute_repeats(atoms: Atoms, min_length: float) -> Array:
-    """Compute the repetitions, ``(3,)`` int, for which opposite faces are at least `min_length` (Å) apart.
+    """Compute the smallest repetitions, ``(3,)`` int, for which opposite faces are at least `min_length` (Å) apart.
 
     The number is 1 in directions that are not periodic.
     """

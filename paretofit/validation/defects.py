@@ -24,7 +24,7 @@ from paretofit.validation.environment import are_equivalent, describe_environmen
 from paretofit.validation.quantity import PropertyError
 from paretofit.validation.stone_wales import find_rotatable_bonds, rotate_bond
 
-MAX_STONE_WALES = 4  # number of inequivalent bonds that are rotated; a failure reports that there are more
+MAX_STONE_WALES = 4  # number of inequivalent bonds that are rotated; a failure reports that there are others
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,11 @@ class DefectCells:
         Supercell without defects.
     cells : dict of str to ase.Atoms
         Cells by the name of the defect: ``vacancy``, ``divacancy``, ``Stone-Wales``, ``interstitial 1``, ...; in
-        compounds ``vacancy Ni``, ``antisite Al on Ni``, ...
+        compounds ``vacancy Ni``, ``antisite Al on Ni``, ... Names end with the number of the atom (from 1) if the
+        species has several inequivalent sites, and with the number of the bond if several bonds are rotated.
     failures : dict of str to str
-        Reasons why defects are missing from `cells`, by the name of the defect.
+        Reasons why defects are missing from `cells`, by the name of the defect. The key ``Stone-Wales`` means that some
+        bonds were not rotated.
     """
 
     pristine: Atoms
@@ -48,32 +50,34 @@ class DefectCells:
 
 
 def relax_defect_cells(
-    calculator: Any, crystal: Atoms, *, min_length: float, interstitials: Sequence[Sequence[float]] = ()
+    calculator: Any, structure: Atoms, *, min_length: float, interstitials: Sequence[Sequence[float]] = ()
 ) -> DefectCells:
     """Relax vacancies and antisites on each inequivalent site, a divacancy, Stone-Wales defects and interstitials.
 
-    Molecules have Stone-Wales defects only, because a molecule without an atom is another molecule. A relaxation that
-    fails is recorded in `DefectCells.failures`.
+    Molecules have Stone-Wales defects only, because a molecule without an atom is another molecule. At most
+    `MAX_STONE_WALES` bonds are rotated. `DefectCells.failures` lists relaxations that fail, and the number of bonds if
+    there are more.
 
     Parameters
     ----------
     calculator : ase calculator
-    crystal : ase.Atoms
+    structure : ase.Atoms
         Relaxed crystal, sheet, wire or molecule.
     min_length : float
         Smallest distance between opposite faces of the supercell in periodic directions, Å.
     interstitials : sequence of (3,) float
-        Sites in fractional coordinates of `crystal`; for each site and species, one cell contains such an atom there.
+        Sites in fractional coordinates of `structure`. For each site and each species of the structure, there is a
+        cell with an additional atom of this species at this site.
 
     Raises
     ------
     PropertyError
-        If a molecule has no bond that can be rotated.
+        If a molecule has no bond that can be rotated, or the symmetry of a crystal cannot be found.
     """
-    pristine = repeat_to_length(crystal, min_length)
+    pristine = repeat_to_length(structure, min_length)
     unrelaxed_cells: dict[str, Atoms] = {}
-    if crystal.pbc.any():
-        unrelaxed_cells = _build_unrelaxed_cells(crystal, pristine, interstitials)
+    if structure.pbc.any():
+        unrelaxed_cells = _build_unrelaxed_cells(structure, pristine, interstitials)
     bonds = find_rotatable_bonds(pristine)
     for number, bond in enumerate(bonds[:MAX_STONE_WALES], start=1):
         unrelaxed_cells["Stone-Wales" if len(bonds) == 1 else f"Stone-Wales {number}"] = rotate_bond(pristine, bond)
@@ -101,10 +105,10 @@ def compute_formation_energies(
     ----------
     calculator : ase calculator
     defects : DefectCells
-        Relaxed cells, possibly from a relaxation with another calculator.
+        Cells, relaxed with this or with another calculator.
     reference_energies : mapping of str to float, optional
-        Energy of an atom of each species in its reservoir, eV. By default, this is the energy per atom of
-        `defects.pristine`, which is only correct for elements.
+        Energy of an atom of each species in its reservoir, eV. By default, the energy per atom of `defects.pristine`,
+        which is correct for elements only.
     """
     pristine_energy = compute_energy(defects.pristine, calculator)
     composition = Counter(defects.pristine.symbols)
@@ -117,19 +121,24 @@ def compute_formation_energies(
     return formation_energies
 
 
-def find_inequivalent_sites(crystal: Atoms) -> list[int]:
+def find_inequivalent_sites(structure: Atoms) -> list[int]:
     """Find one atom of each kind of site, and return their indices in ascending order.
 
     Sites of crystals are compared by symmetry. Sites of other structures are compared by species and distances to
     neighbours, because spglib would miss symmetries that no lattice has, such as five-fold axes.
+
+    Raises
+    ------
+    PropertyError
+        If spglib fails.
     """
-    if crystal.pbc.all():
-        return sorted(set(find_symmetry(crystal).equivalent_atoms.tolist()))
+    if structure.pbc.all():
+        return sorted(set(find_symmetry(structure).equivalent_atoms.tolist()))
     sites: list[int] = []
-    environments = describe_environments(crystal)
+    environments = describe_environments(structure)
     for index, environment in enumerate(environments):
         if not any(
-            crystal.numbers[site] == crystal.numbers[index] and are_equivalent(environments[site], environment)
+            structure.numbers[site] == structure.numbers[index] and are_equivalent(environments[site], environment)
             for site in sites
         ):
             sites.append(index)
@@ -137,19 +146,20 @@ def find_inequivalent_sites(crystal: Atoms) -> list[int]:
 
 
 def _build_unrelaxed_cells(
-    crystal: Atoms, pristine: Atoms, interstitials: Sequence[Sequence[float]]
+    structure: Atoms, pristine: Atoms, interstitials: Sequence[Sequence[float]]
 ) -> dict[str, Atoms]:
     """Build copies of the supercell `pristine` with vacancies, antisites, one divacancy and interstitials, by name.
 
-    The divacancy consists of the first inequivalent site and its nearest neighbour.
+    The supercell is that of `structure`. The divacancy consists of the first inequivalent site and its nearest
+    neighbour.
     """
-    sites = find_inequivalent_sites(crystal)
-    species = sorted(set(crystal.symbols))
+    sites = find_inequivalent_sites(structure)
+    species = sorted(set(structure.symbols))
     is_element = len(species) == 1
-    site_counts = Counter(crystal.symbols[site] for site in sites)
+    site_counts = Counter(structure.symbols[site] for site in sites)
     cells = {}
     for site in sites:
-        symbol, index = crystal.symbols[site], _find_nearest_atom(pristine, crystal.positions[site])
+        symbol, index = structure.symbols[site], _find_nearest_atom(pristine, structure.positions[site])
         suffix = f" {site + 1}" if site_counts[symbol] > 1 else ""
         name = "vacancy" if is_element else f"vacancy {symbol}"
         cells[f"{name}{suffix}"] = _remove_atoms(pristine, [index])
@@ -158,17 +168,17 @@ def _build_unrelaxed_cells(
                 cell = pristine.copy()
                 cell.symbols[index] = other_symbol
                 cells[f"antisite {other_symbol} on {symbol}{suffix}"] = cell
-    first_index = _find_nearest_atom(pristine, crystal.positions[sites[0]])
+    first_index = _find_nearest_atom(pristine, structure.positions[sites[0]])
     distances = pristine.get_distances(first_index, range(len(pristine)), mic=True)
-    distances[first_index] = np.inf
+    distances[first_index] = np.inf  # an atom is not its own neighbour
     removed_indices = [first_index, int(np.argmin(distances))]
     pair = "-".join(sorted(str(pristine.symbols[index]) for index in removed_indices))
     cells["divacancy" if is_element else f"divacancy {pair}"] = _remove_atoms(pristine, removed_indices)
     for number, interstitial in enumerate(interstitials, start=1):
         for symbol in species:
             cell = pristine.copy()
-            # fractional coordinates refer to the cell of the crystal, not to that of the supercell
-            cell.append(Atom(symbol, np.asarray(interstitial) @ crystal.cell[:]))
+            # fractional coordinates refer to the cell of the structure, not to that of the supercell
+            cell.append(Atom(symbol, np.asarray(interstitial) @ structure.cell[:]))
             cell.wrap()
             cells[f"interstitial {number}" if is_element else f"interstitial {symbol} {number}"] = cell
     return cells

@@ -19,7 +19,7 @@ from paretofit.validation.quantity import Quantity
 
 STRAIN = 0.005  # magnitude of each strain, dimensionless
 MIN_CONSTANT_RATIO = 0.01  # ratio to the largest constant; smaller constants are zero by symmetry, or noise
-# Voigt pairs of the constants that are not zero by symmetry in any crystal system; they are shown even if small.
+# Voigt pairs of the constants that no crystal system makes zero by symmetry; they are shown even if small.
 ALWAYS_SHOWN = {(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2), (3, 3), (4, 4), (5, 5)}
 
 
@@ -132,7 +132,7 @@ def compute_elastic_constants(calculator: Any, atoms: Atoms, *, strain: float = 
     Raises
     ------
     PropertyError
-        If the positions cannot be relaxed.
+        If the positions cannot be relaxed, or the structure is a molecule.
     """
     n_periodic, measure = periodicity.count_periodic(atoms), periodicity.get_measure(atoms)
     columns = list(periodicity.STRAINED_COMPONENTS[n_periodic])

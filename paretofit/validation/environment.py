@@ -9,13 +9,13 @@ from paretofit.core import Array
 RADIUS_A = 6.0  # largest distance of a neighbour
 TOLERANCE_A = 0.02  # largest difference between the distances of two equivalent neighbours
 
-# By atomic number: RADIUS_A minus the distance of each neighbour with this number, in descending order, Å. A neighbour
-# at the radius thus has the value zero, the same as a missing neighbour.
+# By atomic number: the depths of the neighbours with this number, in descending order, Å. A depth is RADIUS_A minus the
+# distance; a neighbour at the radius thus has the depth zero, the same as a missing neighbour.
 Environment = dict[int, Array]
 
 
 def describe_environments(atoms: Atoms) -> list[Environment]:
-    """Describe the environment of each atom within 6 Å.
+    """Describe the neighbours of each atom up to a distance of 6 Å.
 
     An atom with the atomic number 0 marks a point without an atom; it has an environment, but is not a neighbour.
     """
@@ -33,7 +33,7 @@ def describe_environments(atoms: Atoms) -> list[Environment]:
 def are_equivalent(first: Environment, second: Environment) -> bool:
     """Return whether the distances of two environments agree within 0.02 Å.
 
-    A neighbour that is less than 0.02 Å inside the radius may be missing in one of them.
+    A neighbour whose distance is less than 0.02 Å below the radius may be missing in one of the environments.
     """
     for number in first.keys() | second.keys():
         depths = [environment.get(number, np.empty(0)) for environment in (first, second)]

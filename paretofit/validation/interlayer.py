@@ -52,7 +52,7 @@ def find_layer_gaps(atoms: Atoms) -> tuple[Array, Array]:
     layer_indices : (n_atoms,) int
         Layer of each atom, counted upwards from the layer above the first gap; 0 if the structure is not layered.
     widths : (n_layers,) float64
-        Width of the gap below each layer, Å; empty if the structure is not layered.
+        Width (Å) of the gap below each layer, Å; empty if the structure is not layered.
     """
     cell_height = float(atoms.cell[2] @ _compute_normal(atoms))
     heights = atoms.get_scaled_positions()[:, 2] * cell_height
@@ -110,7 +110,7 @@ def _set_layer_distance(atoms: Atoms, layer_indices: Array, widths: Array, dista
     shifts = np.concatenate([[0.0], np.cumsum(distance - widths[1:])])  # of each layer, relative to the first one
     scaled_positions = atoms.get_scaled_positions()
     first_layer_bottom = scaled_positions[layer_indices == 0, 2].min()
-    # atoms below the first gap are periodic images of the top of the last layer
+    # atoms below the first gap are periodic images of the top of the last layer; 1e-9 allows for rounding errors
     is_wrapped = (scaled_positions[:, 2] < first_layer_bottom - 1e-9) & (layer_indices == len(widths) - 1)
     scaled_positions[is_wrapped, 2] += 1.0
     copy: Atoms = atoms.copy()

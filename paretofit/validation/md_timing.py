@@ -67,7 +67,8 @@ def measure_md_speed(
     Raises
     ------
     InputError
-        If the cell is not periodic or contains an element that the potential lacks, or LAMMPS rejects the potential.
+        If the cell is not periodic in three directions or contains an element that the potential lacks, or LAMMPS
+        cannot be loaded or rejects the potential.
     """
     supercell = _repeat_cell(atoms)
     if foreign_elements := sorted(set(atoms.get_chemical_symbols()) - set(elements)):
@@ -113,7 +114,7 @@ def measure_calculator_speed(
     Raises
     ------
     InputError
-        If the cell is not periodic.
+        If the cell is not periodic in three directions.
     """
     supercell = _repeat_cell(atoms)
     supercell.calc = calculator
@@ -132,9 +133,14 @@ def measure_network_speed(potential: MacePotential, atoms: Atoms, *, seconds: fl
     """Measure the speed of MD with the first network of a committee, on one core or on the GPU of the potential.
 
     `atoms` and `seconds` are as in `measure_calculator_speed`.
+
+    Raises
+    ------
+    InputError
+        If the cell is not periodic in three directions, or the packages of the network are not installed.
     """
     clock = time.process_time if potential.device == "cpu" else time.perf_counter
-    # `limit_torch_threads` imports torch; if it is missing, only the error of the factory says what to install
+    # created before `limit_torch_threads` imports torch, because the error of the factory says what to install
     calculator = potential.get_member(0).get_calculator_factory()()
     with limit_torch_threads():
         return measure_calculator_speed(calculator, atoms, seconds=seconds, clock=clock)

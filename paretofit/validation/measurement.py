@@ -60,7 +60,7 @@ class ValidationSettings:
     Attributes
     ----------
     effort : Effort
-        Sizes of cells and lengths of runs.
+        Sizes of cells, lengths of MD runs and numbers of points.
     prototypes : tuple of str
         Crystal structures, such as ``fcc``, in which the equation of state of an element is also computed.
     surfaces : tuple of (h, k, l)
@@ -93,7 +93,7 @@ class ValidationCase:
         Name of the structure in tables.
     input_structure : ase.Atoms
         Structure in the orientation of `orient_structure`.
-    crystal : ase.Atoms
+    structure : ase.Atoms
         Structure relaxed with this potential: conventional standard cell of a crystal, primitive cell of a sheet or a
         wire, or molecule. For `PROPERTIES_WITHOUT_RELAXATION`, this is the input structure.
     settings : ValidationSettings
@@ -103,7 +103,7 @@ class ValidationCase:
     potential_index: int
     structure_name: str
     input_structure: Atoms
-    crystal: Atoms
+    structure: Atoms
     settings: ValidationSettings
 
     @property
@@ -165,8 +165,14 @@ class PropertyResult:
             self.failures.append(f"{name}: {describe_error(error)}")
 
 
-def relax_crystal(potential: PotentialSpec, atoms: Atoms) -> Atoms:
-    """Relax the positions and the periodic cell vectors; return the standard cell, see `crystal.standardize_cell`."""
+def relax_to_standard_cell(potential: PotentialSpec, atoms: Atoms) -> Atoms:
+    """Relax the positions and the periodic cell vectors; return the standard cell, see `crystal.standardize_cell`.
+
+    Raises
+    ------
+    PropertyError
+        If the relaxation fails, or spglib finds no standard cell; a calculator may raise any other error.
+    """
     structure = orient_structure(atoms)
     calculator = potential.create_calculator_for(structure)
     return crystal.standardize_cell(crystal.relax_structure(calculator, structure, relax_cell=True))
@@ -183,9 +189,9 @@ def _require_crystal(case: ValidationCase) -> None:
 
 def _measure_lattice(case: ValidationCase, result: PropertyResult) -> None:
     """Add the lattice constants and the energy per atom of the relaxed structure."""
-    energy = crystal.compute_energy(case.crystal, case.create_calculator()) / len(case.crystal)
+    energy = crystal.compute_energy(case.structure, case.create_calculator()) / len(case.structure)
     result.add_quantities(
-        case, [*crystal.compute_lattice_quantities(case.crystal), Quantity("energy", "eV/atom", energy)]
+        case, [*crystal.compute_lattice_quantities(case.structure), Quantity("energy", "eV/atom", energy)]
     )
 
 
@@ -202,36 +208,36 @@ def _measure_equations_of_state(case: ValidationCase, result: PropertyResult) ->
         result.failures += [f"{name}: {failure}" for failure in equation.failures]
         return equation
 
-    crystal_energy = measure_equation(case.structure_name, case.crystal).energy
+    structure_energy = measure_equation(case.structure_name, case.structure).energy
     symbols = sorted(set(case.input_structure.get_chemical_symbols()))
-    if len(symbols) > 1 or not case.crystal.pbc.all():
+    if len(symbols) > 1 or not case.structure.pbc.all():
         return
-    volume_per_atom = case.crystal.get_volume() / len(case.crystal)
+    volume_per_atom = case.structure.get_volume() / len(case.structure)
     for prototype in case.settings.prototypes:
         name = f"{prototype} {symbols[0]}"
         with result.record_failure(name):
             atoms = scale_to_minimum(calculator, crystal.build_prototype(prototype, symbols[0], volume_per_atom))
-            energy = 1e3 * (measure_equation(name, atoms).energy - crystal_energy)
+            energy = 1e3 * (measure_equation(name, atoms).energy - structure_energy)
             result.add_quantities(case, [Quantity(f"E0 above {case.structure_name}", "meV/atom", energy)], name)
 
 
 def _measure_elastic_constants(case: ValidationCase, result: PropertyResult) -> None:
     """Add the elastic constants and moduli of the relaxed structure."""
-    result.add_quantities(case, compute_elastic_constants(case.create_calculator(), case.crystal).quantities)
+    result.add_quantities(case, compute_elastic_constants(case.create_calculator(), case.structure).quantities)
 
 
 def _measure_phonons(case: ValidationCase, result: PropertyResult) -> None:
     """Add the phonons of the relaxed structure or, for a molecule, its vibrations."""
-    if not case.crystal.pbc.any():
-        vibrations = compute_vibrations(case.create_calculator(), case.crystal)
+    if not case.structure.pbc.any():
+        vibrations = compute_vibrations(case.create_calculator(), case.structure)
         result.add_quantities(case, vibrations.quantities)
         result.add_curve(case, "vibrations", vibrations.table)
         return
     min_length = case.settings.effort.phonon_supercell_length
-    phonons = compute_phonons(case.create_calculator(), case.crystal, min_length=min_length)
+    phonons = compute_phonons(case.create_calculator(), case.structure, min_length=min_length)
     result.add_quantities(case, phonons.quantities)
     result.add_curve(case, "phonon_bands", phonons.bands)
-    result.add_curve(case, "phonon_labels", phonons.labels)
+    result.add_curve(case, "phonon_labels", phonons.special_points)
     result.add_curve(case, "phonon_density", phonons.density_of_states)
 
 
@@ -242,7 +248,7 @@ def _measure_defects(case: ValidationCase, result: PropertyResult) -> None:
     """
     min_length, interstitials = case.settings.effort.defect_supercell_length, case.settings.interstitials
     calculator = case.create_calculator()
-    cells = relax_defect_cells(calculator, case.crystal, min_length=min_length, interstitials=interstitials)
+    cells = relax_defect_cells(calculator, case.structure, min_length=min_length, interstitials=interstitials)
     result.failures += [f"{name}: {reason}" for name, reason in cells.failures.items()]
     rows = []
     for index, potential in enumerate(case.potentials):
@@ -277,25 +283,27 @@ def _measure_surfaces(case: ValidationCase, result: PropertyResult) -> None:
     """Add the energies of surfaces, as cut and relaxed, by their Miller indices."""
     _require_crystal(case)
     thickness = case.settings.effort.slab_thickness
-    for indices in case.settings.surfaces or choose_miller_indices(case.crystal):
+    for indices in case.settings.surfaces or choose_miller_indices(case.structure):
         name = "({})".format("".join(map(str, indices)))
         for relax in (False, True):
             with result.record_failure(name):
                 calculator = case.create_calculator()
-                energy = compute_surface_energy(calculator, case.crystal, indices, thickness=thickness, relax=relax)
+                energy = compute_surface_energy(calculator, case.structure, indices, thickness=thickness, relax=relax)
                 problem = "the surface energy is negative" if energy < 0 else ""
                 quantity = Quantity(f"{name}, {'relaxed' if relax else 'as cut'}", "J/m²", energy, problem)
                 result.add_quantities(case, [quantity])
 
 
 def _measure_interlayer_distance(case: ValidationCase, result: PropertyResult) -> None:
-    """Add the energy over the interlayer distance of the input structure, without and with dispersion.
+    """Add the energy of the input structure as a function of the interlayer distance, without and with dispersion.
 
-    The scans are those of Bidoggia et al. (2025). If the potential already includes dispersion, none is added.
+    The scans are those of Bidoggia et al. (2025). If the name of the potential ends with the suffix of a dispersion,
+    such as ``+d3``, none is added.
     """
     _require_crystal(case)
     has_dispersion = case.potential.name.endswith(tuple(f"+{method}" for method in DISPERSION_METHODS))
     for method in ("", *(() if has_dispersion else DISPERSION_METHODS)):
+        # a structure without layers, a PropertyError, fails with every method
         with result.record_failure(method or "no dispersion", PropertyError):
             potential = case.potential.with_dispersion(method) if method else case.potential
             calculator = case.create_calculator(potential)  # raises if an element has no dispersion parameters
@@ -313,7 +321,7 @@ def _measure_interlayer_distance(case: ValidationCase, result: PropertyResult) -
 def _measure_dynamics(case: ValidationCase, result: PropertyResult) -> None:
     """Add the quantities and curves of a stability test of MD in a supercell."""
     effort = case.settings.effort
-    supercell = crystal.repeat_to_length(case.crystal, effort.md_supercell_length)
+    supercell = crystal.repeat_to_length(case.structure, effort.md_supercell_length)
     stability = run_stability_test(case.potential, supercell, effort.md_protocol)
     result.add_quantities(case, stability.quantities)
     result.add_curve(case, "md_energy", stability.energies)
@@ -321,7 +329,7 @@ def _measure_dynamics(case: ValidationCase, result: PropertyResult) -> None:
 
 
 def _measure_dimers(case: ValidationCase, result: PropertyResult) -> None:
-    """Add the energy of two atoms over their distance, for each pair of elements."""
+    """Add the energy of two atoms as a function of their distance, for each pair of elements."""
     calculator, symbols = case.create_calculator(), sorted(set(case.input_structure.get_chemical_symbols()))
     for first_symbol, second_symbol in combinations_with_replacement(symbols, 2):
         dimer = compute_dimer_curve(calculator, first_symbol, second_symbol)
@@ -353,7 +361,8 @@ PROPERTIES_WITHOUT_RELAXATION = ("interlayer", "dimer")  # properties of the inp
 def list_applicable_properties(atoms: Atoms) -> list[str]:
     """List the properties that can be computed for a structure, in the order of `PROPERTY_FUNCTIONS`.
 
-    Interlayer distances require a layered crystal, and defects of a molecule require a bond that can be rotated.
+    Surfaces require a crystal, interlayer distances a layered crystal, equations of state and elastic constants a
+    periodic direction. Defects of a molecule require a bond that can be rotated, and its phonons and MD two atoms.
     """
     excluded_properties: set[str] = set()
     if not atoms.pbc.all():

@@ -58,7 +58,7 @@ def count_periodic(atoms: Atoms) -> int:
 
 
 def get_measure(atoms: Atoms) -> CellMeasure:
-    """Return whether the cell has a volume, area or length, with units; raise a `PropertyError` for a molecule."""
+    """Return the measure of the cell: volume, area or length; raise a `PropertyError` for a molecule."""
     if not atoms.pbc.any():
         raise PropertyError("a molecule has no periodic direction that could be strained")
     return MEASURES[count_periodic(atoms)]
@@ -110,6 +110,11 @@ def _complete_axes(periodic_vectors: Array, other_vectors: Array) -> Array:
 
     The first n axes span the n periodic vectors. Other vectors that are zero or depend on earlier ones are skipped, and
     the Cartesian axes replace them.
+
+    Raises
+    ------
+    PropertyError
+        If the periodic vectors are zero or linearly dependent.
     """
     axes: list[Array] = []
     for index, vector in enumerate(chain(periodic_vectors, other_vectors, np.eye(3))):
@@ -119,7 +124,7 @@ def _complete_axes(periodic_vectors: Array, other_vectors: Array) -> Array:
         if length > 1e-3 * max(float(np.linalg.norm(vector)), 1e-6):
             axes.append(orthogonal_part / length)
         elif index < len(periodic_vectors):
-            raise PropertyError("its periodic cell vectors are zero or linearly dependent")
+            raise PropertyError("the periodic cell vectors are zero or linearly dependent")
         if len(axes) == 2:  # the third axis is then determined
             axes.append(np.cross(axes[0], axes[1]))
             break
@@ -139,7 +144,7 @@ def widen_vacuum(atoms: Atoms, vacuum: float) -> Atoms:
 
 
 def scale_measure(atoms: Atoms, factor: float) -> Atoms:
-    """Copy an oriented structure and multiply its volume, area or length by `factor`; the vacuum is unchanged."""
+    """Copy an oriented crystal, sheet or wire and multiply its volume, area or length by `factor`, not its vacuum."""
     n_periodic = count_periodic(atoms)
     axis_scales = np.where(np.arange(3) < n_periodic, float(factor) ** (1 / n_periodic), 1.0)
     copy: Atoms = atoms.copy()

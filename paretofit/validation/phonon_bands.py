@@ -36,20 +36,20 @@ class PhononSpectrum:
     Attributes
     ----------
     bands : DataFrame
-        A row for each mode at each point of the path: ``segment``, ``distance`` (1/Å, along the path), ``mode``,
-        ``frequency``.
-    labels : DataFrame
-        ``distance`` and ``label`` of the special points.
+        A row for each mode at each point of the path: ``segment`` (part without a jump, from 0), ``distance`` (1/Å,
+        along the path), ``mode`` (from 0), ``frequency`` (THz).
+    special_points : DataFrame
+        ``distance`` (1/Å) and name, ``label``, of the special points of the path.
     density_of_states : DataFrame
-        ``frequency`` and ``density`` (1/THz per primitive cell).
+        ``frequency`` (THz) and ``density`` (1/THz per primitive cell).
     gamma_frequencies : (3n,) float64
-        Frequencies at Γ, with n atoms in the primitive cell.
+        Frequencies at Γ (THz), with n atoms in the primitive cell.
     min_frequency, max_frequency : float
-        Lowest and highest frequency of the path and the mesh.
+        Lowest and highest frequency of the path and the mesh, THz.
     """
 
     bands: pd.DataFrame
-    labels: pd.DataFrame
+    special_points: pd.DataFrame
     density_of_states: pd.DataFrame
     gamma_frequencies: Array
     min_frequency: float
@@ -85,7 +85,7 @@ def compute_phonons(calculator: Any, atoms: Atoms, *, min_length: float) -> Phon
         Smallest distance between opposite faces of the supercell, Å; it should be at least twice the cutoff.
     """
     phonopy = _compute_force_constants(calculator, atoms, min_length)
-    bands, labels = _compute_bands(phonopy, atoms.pbc)
+    bands, special_points = _compute_bands(phonopy, atoms.pbc)
     phonopy.run_mesh(_choose_mesh(atoms), is_gamma_center=True)
     frequencies = np.append(phonopy.mesh.frequencies, bands["frequency"])
     phonopy.run_total_dos()
@@ -93,7 +93,8 @@ def compute_phonons(calculator: Any, atoms: Atoms, *, min_length: float) -> Phon
     density = pd.DataFrame({"frequency": np.asarray(total_dos.frequency_points), "density": np.asarray(total_dos.dos)})
     phonopy.run_qpoints([[0.0, 0.0, 0.0]])
     gamma_frequencies = np.asarray(phonopy.qpoints.frequencies[0])
-    return PhononSpectrum(bands, labels, density, gamma_frequencies, float(frequencies.min()), float(frequencies.max()))
+    min_frequency, max_frequency = float(frequencies.min()), float(frequencies.max())
+    return PhononSpectrum(bands, special_points, density, gamma_frequencies, min_frequency, max_frequency)
 
 
 @dataclass(frozen=True)
@@ -187,16 +188,16 @@ def _compute_forces(calculator: Any, cell: Any, pbc: Array) -> Array:
 
 
 def _compute_bands(phonopy: Any, pbc: Array) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Compute frequencies (THz) along ASE's path for the primitive cell; return `bands` and `labels` of a spectrum."""
+    """Compute frequencies (THz) along ASE's path for the primitive cell; return the bands and special points."""
     primitive_cell = phonopy.primitive
     cell = Atoms(primitive_cell.symbols, cell=primitive_cell.cell).cell
     path = cell.bandpath(pbc=pbc)
     reciprocal = cell.reciprocal()[:]
     fractions = np.linspace(0, 1, POINTS_PER_SEGMENT)
-    rows, labels, path_length = [], [], 0.0
+    rows, special_points, path_length = [], [], 0.0
     for segment, path_section in enumerate(path.path.split(",")):
         names = re.findall(r"[A-Za-z]\d*", path_section)  # "GX1K" is G, X1, K
-        labels.append((path_length, names[0]))
+        special_points.append((path_length, names[0]))
         for start_name, end_name in pairwise(names):
             difference = path.special_points[end_name] - path.special_points[start_name]
             phonopy.run_qpoints(path.special_points[start_name] + fractions[:, None] * difference)
@@ -205,9 +206,9 @@ def _compute_bands(phonopy: Any, pbc: Array) -> tuple[pd.DataFrame, pd.DataFrame
             for distance, frequencies in zip(distances, phonopy.qpoints.frequencies, strict=True):
                 rows += [(segment, distance, mode, frequency) for mode, frequency in enumerate(frequencies)]
             path_length += length
-            labels.append((path_length, end_name))
+            special_points.append((path_length, end_name))
     bands = pd.DataFrame(rows, columns=["segment", "distance", "mode", "frequency"])
-    return bands, pd.DataFrame(labels, columns=["distance", "label"])
+    return bands, pd.DataFrame(special_points, columns=["distance", "label"])
 
 
 def _describe_modes(has_imaginary_modes: bool) -> str:

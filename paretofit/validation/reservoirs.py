@@ -1,9 +1,8 @@
 """Energies of atoms in reservoirs, with which a compound exchanges the atoms that a defect adds or removes.
 
-These energies are a convention, not a property of the potential. For each element of a compound, it is the energy that
-the user states or, otherwise, the energy per atom of ASE's reference crystal, relaxed with the same potential. Elements
-for which both are missing share the remaining energy of the compound equally, so that the compound is in equilibrium
-with its reservoirs.
+The choice of reservoirs is a convention. The energy of each element of a compound is the one that the user states or,
+otherwise, the energy per atom of ASE's reference crystal, relaxed with the same potential. Elements without either
+share the remaining energy of the compound equally, so that the compound is in equilibrium with its reservoirs.
 """
 
 from collections import Counter

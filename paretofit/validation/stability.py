@@ -93,14 +93,14 @@ class StabilityResult:
     reason : str
         Reason why the test ended early; empty if the test is complete.
     energy_drift : float
-        Slope of the total energy in the microcanonical part, meV/atom/ps; NaN if that part was not reached.
+        Slope of the total energy in the microcanonical part, meV/atom/ps; NaN with fewer than three samples.
     temperature : float
         Mean temperature (K) of the microcanonical part or, if it was not reached, of the second half of the part with a
-        thermostat.
+        thermostat; NaN without samples.
     requested_temperature : float
         Temperature of the thermostat, K.
     n_atoms : int
-        Number of atoms of the cell.
+        Number of atoms of the cell; 1 without samples.
     energies : DataFrame
         ``time`` (ps) and total ``energy`` (meV/atom, relative to the first sample) of the microcanonical part.
     rdf : DataFrame
@@ -134,6 +134,8 @@ class StabilityResult:
 
     def _assess_temperature(self) -> str:
         """Describe how the mean temperature differs from the requested one; return an empty text if it agrees.
+
+        A temperature that is NaN counts as different.
 
         In a harmonic crystal of N atoms, the total energy at the end of the canonical part at temperature T has a
         standard deviation of √(3N) kB T. The temperature of the microcanonical part is this energy divided by the heat
@@ -279,7 +281,7 @@ def _iterate_lammps_samples(
     for is_nve, n_samples in _count_samples(protocol, timestep_ps):
         if is_nve:
             lammps.command("unfix heat")
-        lammps.command("run 0 post no")
+        lammps.command("run 0 post no")  # sets up the run, because 'pre no' below does not
         for number in range(1, n_samples + 1):
             lammps.command(f"run {interval} pre no post no")
             positions = np.array(lammps.gather_atoms("x", 1, 3)).reshape(-1, 3)

@@ -17,7 +17,7 @@ from paretofit.validation.environment import are_equivalent, describe_environmen
 
 BOND_RATIO = 1.25  # largest ratio of the length of a bond to the sum of the covalent radii
 TILT_A = 0.3  # initial displacement of the two atoms along the normal, in opposite directions
-# sum of the angles between the three bonds of an atom: 360 in a plane, 348 in C60, 297 in black phosphorus
+# smallest sum of the angles between the three bonds of an atom: 360 in a plane, 348 in C60, 297 in black phosphorus
 MIN_ANGLE_SUM_DEG = 330.0
 
 
@@ -41,12 +41,14 @@ class RotatableBond(NamedTuple):
 
 
 def find_rotatable_bonds(atoms: Atoms) -> list[RotatableBond]:
-    """Find one bond of each kind between atoms with three neighbours nearly in one plane.
+    """Find one bond of each kind between atoms whose three bonds lie nearly in one plane.
+
+    Two bonds are of the same kind if their midpoints have equivalent environments.
 
     Parameters
     ----------
     atoms : ase.Atoms
-        Supercell in which opposite ends of the defect do not meet.
+        Supercell that is so large that a defect does not touch its periodic images.
 
     Returns
     -------
@@ -105,7 +107,7 @@ def _compute_normal(vectors: Array) -> Array | None:
 
 
 def _drop_equivalent_bonds(atoms: Atoms, bonds: Sequence[RotatableBond]) -> list[RotatableBond]:
-    """Return the bonds whose midpoint has another environment than the midpoint of every earlier bond."""
+    """Return the bonds whose midpoint has a different environment from the midpoints of all earlier bonds."""
     # "X" has the atomic number 0, see `describe_environments`
     probes = Atoms("X" * len(bonds), [atoms.positions[bond.first] + bond.vector / 2 for bond in bonds])
     environments = describe_environments(atoms + probes)[len(atoms) :]

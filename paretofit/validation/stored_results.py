@@ -15,7 +15,7 @@ from paretofit.validation.quantity import Quantity
 
 
 def pack_result(result: PropertyResult) -> list[Array]:
-    """Pack the result of a property into an array of bytes, in which numbers keep all digits."""
+    """Pack the result of a property into a list of one array of bytes; numbers keep all digits."""
     curves = {name: {column: table[column].tolist() for column in table} for name, table in result.curves.items()}
     return [_pack_json([result.values, curves, result.failures, result.notes])]
 
@@ -29,7 +29,7 @@ def unpack_result(arrays: Sequence[Array]) -> PropertyResult:
 
 
 def pack_structure(structure: Atoms | str) -> list[Array]:
-    """Pack a relaxed structure without its info, or the reason why there is none, into an array of bytes."""
+    """Pack a relaxed structure without its info, or the reason why there is none, into a list of one array of bytes."""
     if isinstance(structure, str):
         return [_pack_json(structure)]
     copy: Atoms = structure.copy()

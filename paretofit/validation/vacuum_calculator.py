@@ -41,7 +41,8 @@ class VacuumCalculator(Calculator):
     def __init__(self, calculator: Any, *, is_local: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._calculator, self._is_local = calculator, is_local
-        # whether the stress of the inner calculator can be used, and whether this has been checked
+        # whether the stress of the inner calculator can be used, and whether this is certain; a local potential is
+        # computed in a periodic cell, to whose volume its stress refers, so that no check is needed
         self._has_stress, self._is_checked = True, is_local
 
     def calculate(
@@ -64,8 +65,8 @@ class VacuumCalculator(Calculator):
     def _compute_stress(self, atoms: Atoms) -> Array:
         """Compute the stress (6,) in eV/Å³, from differences of energies unless the calculator's stress is valid.
 
-        The stress of the calculator is checked for the first structure whose stress is large enough; later structures
-        depend on that check.
+        The stress of the calculator is checked for the first structure whose stress is large enough. The outcome
+        applies to all later structures.
         """
         stress = np.zeros(6)
         if self._has_stress:

@@ -15,9 +15,9 @@ TOLERANCES_PERCENT = {  # tolerances of the deviation from the reference, by uni
     "1/cm": 5.0, "eV": 10.0, "J/m²": 10.0, "": 10.0,
 }  # fmt: skip
 TOLERANCES = {"°": 1.0, "meV/atom": 10.0}  # absolute tolerances by unit, because these quantities may be zero
-# Names of quantities that are zero by symmetry, depend on random numbers, or have an arbitrary origin.
+# Quantities that may be zero by symmetry, or whose deviation says nothing about the accuracy.
 UNCOMPARED_QUANTITIES = ("lowest frequency", "lowest eigenvalue of C", "inner turning distance", "vibrations")
-UNCOMPARED_PROPERTIES = ("md",)
+UNCOMPARED_PROPERTIES = ("md",)  # properties that depend on random numbers
 
 
 def add_verdicts(table: pd.DataFrame) -> pd.DataFrame:
@@ -31,8 +31,9 @@ def add_verdicts(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The table without ``problem``, but with ``deviation_percent`` (NaN without a tolerance in %) and ``verdict``,
-        which begins with ``"flagged"``, is ``"agrees"``, or is empty if the value cannot be compared.
+        The table without ``problem``, but with ``deviation_percent`` (NaN if the quantity is not compared, its unit has
+        no tolerance in %, or the reference is zero) and ``verdict``, which begins with ``"flagged"``, is ``"agrees"``,
+        or is empty if the value cannot be compared.
     """
     has_percentage = table["unit"].isin(TOLERANCES_PERCENT) & table["reference"].abs().gt(0) & _find_comparable(table)
     deviation = 100 * table["difference"] / table["reference"].abs()

@@ -13,11 +13,12 @@ from paretofit.validation import periodicity
 from paretofit.validation.crystal import FORCE_TOLERANCE, compute_energy, relax_positions_if_needed
 from paretofit.validation.quantity import PropertyError, Quantity
 
-# Ranges of volumes. Ranges of areas are two thirds and those of lengths one third of these, for equal distances.
+# Ranges of volumes. Ranges of areas are two thirds and those of lengths one third of these, so that the distances
+# between atoms have equal ranges.
 SCAN_RANGE = 0.25  # largest relative change of the volume in the curve
 FIT_RANGE = 0.06  # largest relative change of the volume in the fit of the equation of state
 FIT_POINTS = 9  # number of volumes in the fit
-MAX_RESIDUAL_RATIO = 0.02  # largest residual of the fit over the range of the energies; 0.005 for smooth potentials
+MAX_RESIDUAL_RATIO = 0.02  # ratio of the largest residual to the range of the energies; 0.005 for smooth potentials
 MODULUS_DERIVATIVE_RANGE = 1.0, 10.0  # plausible B'; most solids have 3 to 6, graphite has about 9
 MAX_ENERGY_FALL = 1e-3  # decrease in eV/atom between neighbouring points, away from the minimum
 SCAN_POINTS = 21  # number of volumes in the curve
@@ -36,8 +37,8 @@ class BirchMurnaghanCurve:
     modulus, modulus_derivative : float
         Bulk modulus B (GPa), layer modulus (N/m) or stiffness (nN), and its derivative with respect to pressure.
     curve : DataFrame
-        ``volume``, ``area`` or ``length`` (as `size`) and ``energy`` (eV/atom); volumes within ±25 % of the initial
-        volume.
+        ``volume``, ``area`` or ``length`` (as `size`) and ``energy`` (eV/atom), in ascending order of the size; volumes
+        within ±25 % of the initial volume.
     measure : CellMeasure
         Whether sizes are volumes, areas or lengths, with units.
     failures : list of str
@@ -79,16 +80,16 @@ class BirchMurnaghanCurve:
         for branch_sizes, branch_energies, side in branches:
             fall_indices = np.flatnonzero(np.diff(branch_energies) < -MAX_ENERGY_FALL)
             if len(fall_indices):
-                size = f"{branch_sizes[fall_indices[0]]:.3g} {self.measure.unit}/atom"
-                return f"the curve is unphysical: the energy falls again {side} {size}"
+                size_text = f"{branch_sizes[fall_indices[0]]:.3g} {self.measure.unit}/atom"
+                return f"the curve is unphysical: the energy falls again {side} {size_text}"
         return ""
 
 
 def fit_birch_murnaghan(sizes: Array, energies: Array, n_periodic: int = 3) -> tuple[float, float, float, float]:
     """Fit the third-order equation of state of a structure that is periodic in d = `n_periodic` directions.
 
-    The energy is a cubic polynomial of the Eulerian strain f = ((M0/M)^(2/d) - 1) / 2 and thus of M^(-2/d). For volumes
-    this is the equation of Birch (1947), for areas that of Andrew et al., Phys. Rev. B 85, 125428 (2012).
+    The energy is a cubic polynomial of the Eulerian strain f = ((M0/M)^(2/d) - 1) / 2 and thus of x = M^(-2/d). For
+    volumes this is the equation of Birch (1947), for areas that of Andrew et al., Phys. Rev. B 85, 125428 (2012).
 
     Parameters
     ----------
@@ -156,7 +157,8 @@ def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = 
     Raises
     ------
     PropertyError
-        If there is no valid fit, see `fit_birch_murnaghan`, or positions within ±6 % cannot be relaxed.
+        If there is no valid fit, see `fit_birch_murnaghan`, positions within ±6 % cannot be relaxed, or the structure
+        is a molecule.
     """
     n_periodic, measure = periodicity.count_periodic(atoms), periodicity.get_measure(atoms)
     scan_range, fit_range = SCAN_RANGE * n_periodic / 3, FIT_RANGE * n_periodic / 3
@@ -186,7 +188,7 @@ def _relax_at_scale(calculator: Any, atoms: Atoms, factor: float) -> tuple[float
 
 
 def scale_to_minimum(calculator: Any, atoms: Atoms) -> Atoms:
-    """Scale a structure, at constant shape, to the nearest volume at which the energy has a minimum.
+    """Scale a crystal, at constant shape, to the nearest volume at which the energy has a minimum.
 
     The nearest minimum is chosen instead of the deepest one, because a potential may give energies below that of any
     real crystal at volumes far from its training data.

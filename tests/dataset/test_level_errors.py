@@ -327,7 +327,7 @@ def test_figures_of_the_shipped_data_are_drawn_small_and_in_the_levels_colours(s
     n = len(levels) - 1
     assert drawn["level_energies"][0].shape == drawn["level_forces"][0].shape == (n, 2)
     lines = drawn["level_distributions"][0][0].lines
-    assert [line.get_color() for line in lines] == [style.level_colour(level, levels) for level in levels]
+    assert [line.get_color() for line in lines] == [style.get_level_colour(level, levels) for level in levels]
     assert lines[-1].get_linewidth() > lines[0].get_linewidth()
 
 
@@ -388,7 +388,7 @@ def test_of_many_atoms_an_even_choice_is_kept_the_same_at_every_level(make, monk
 def test_the_words_say_what_the_table_says(shipped):
     _, errors = shipped
     words = describe_level_errors(errors)
-    assert "none of them is below 1 meV/atom" in words
+    assert "no energy RMSD is below 1 meV/atom" in words
     assert "reference configuration 423 (Be2) raises the energy RMSD of levels 2 and 4 (up to 2.16 times)" in words
     assert "lowers that of levels 1 and 3 (down to 0.882 times)" in words
     assert "the number of atoms at levels 1 and 4 (ρ = −0.75 and −0.2)" in words

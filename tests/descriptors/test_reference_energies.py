@@ -167,8 +167,8 @@ def test_isolated_atoms_are_those_without_images(tmp_path):
     labels = [{"energy": float(k), "forces": np.zeros((len(atoms), 3))} for k, atoms in enumerate(structures)]
     write_dataset(tmp_path / "d.h5", structures, {"a": LevelData(labels)})
     with Dataset(tmp_path / "d.h5") as data:
-        assert [atom.position for atom in find_isolated_atoms(data, 5.0)] == [1, 2, 3]
-        assert [atom.position for atom in find_isolated_atoms(data, 9.5)] == [2, 3]
+        assert [atom.dataset_index for atom in find_isolated_atoms(data, 5.0)] == [1, 2, 3]
+        assert [atom.dataset_index for atom in find_isolated_atoms(data, 9.5)] == [2, 3]
     assert measure_isolation(structures[1], 5.0) == 9.0
 
 

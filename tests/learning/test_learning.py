@@ -559,7 +559,7 @@ class TestFailures:
             ({"level": {"fixed": "dft"}}, "'learning.level.fixed' is 'dft'; 'labelling' has the levels eam"),
             ({"model": {"members": 1}}, "learning.model.members"),
             ({"model": {"radelem": {"Xx": 0.4}}}, "'learning.model.radelem' has Xx; the structures have W"),
-            ({"explore": {"max_atoms": 1}}, "no structure of 2 to 1 atoms to start the dynamics from"),
+            ({"explore": {"max_atoms": 1}}, "no structure has 2 to 1 atoms, so that no dynamics can start"),
             (
                 {"explore": {"start_structures": "al.xyz"}},
                 "'learning.explore.start_structures' contains Al; the candidates contain only W",

@@ -16,7 +16,7 @@ from paretofit.learning.explore import plan_runs, run_md, select_start_structure
 from paretofit.learning.learn_settings import ExploreSettings
 from paretofit.learning.md_run import MdEngine
 from paretofit.learning.set_balance import TEST, TRAIN, VALIDATE
-from paretofit.learning.sets import assign_sets, describe_small_strata, get_stratum, is_always_training
+from paretofit.learning.sets import assign_sets, describe_missing_categories, get_stratum, is_always_training
 from paretofit.learning.trajectories import describe_early_ends
 from paretofit.structures import AugmentSettings, generate_candidates
 
@@ -99,7 +99,7 @@ def test_sets_of_small_loops_keep_their_shares(n, seed):
         if not is_always_training(atoms):
             for category in {atoms.info["config_type"], atoms.info.get("input"), f"{atoms.pbc.sum()}D"} - {None}:
                 category_sets[category].add(sets[atoms.info["config_id"]])
-    note = describe_small_strata(structures, sets, KEYS)
+    note = describe_missing_categories(structures, sets, KEYS)
     for category, set_names in category_sets.items():
         assert (set_names == {TRAIN, VALIDATE, TEST}) != (f"'{category}'" in note)
     if n > 30:  # the film has one or two groups, all other categories are in every set
@@ -113,7 +113,7 @@ def test_kinds_with_too_few_groups_are_named():
     only_two = [atoms for atoms in structures if atoms.info["config_type"] != "slab"]
     only_two += [atoms for atoms in structures if atoms.info["config_type"] == "slab"][:2]
     sets = assign_sets(only_two, {}, SHARES, KEYS, np.random.default_rng(0))
-    note = describe_small_strata(only_two, sets, KEYS)
+    note = describe_missing_categories(only_two, sets, KEYS)
     assert "kind 'slab' (2 groups)" in note
     assert "distorted" not in note
 

@@ -165,5 +165,5 @@ class TestErrors:
         monkeypatch.setattr("paretofit.core.memory.MIN_CHECKED_BYTES", 0)
         monkeypatch.setattr(TorchDevice, "get_available_memory", lambda _: 1000)
         grid = SweepGrid(["5"], [6], [(1.0, 1.0)], [100])
-        with pytest.raises(InputError, match="moments of 496 columns need about .* of the GPU's memory, and 1e-06 GB"):
+        with pytest.raises(InputError, match="factors of 496 columns need about .* of the GPU's memory, and 1e-06 GB"):
             FastEngine(real, grid, device=TorchDevice("cpu"))

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from paretofit.linear.reduction import RowFactor
+from paretofit.core import RowKind
+from paretofit.linear import Reduction
+from paretofit.linear.reduction import RowBlock, RowFactor
 from paretofit.linear.reduction.conditioning import estimate_gram_condition
 from paretofit.linear.reduction.linalg import CPU
 
@@ -87,3 +89,16 @@ def test_the_condition_of_a_gram_matrix_is_that_of_scaled_columns(exponent):
     assert estimate_gram_condition(R) == pytest.approx(expected, rel=0.05)
     R[3, 3] = 0.0
     assert estimate_gram_condition(R) == np.inf
+
+
+def test_factors_of_some_rows_may_lack_a_kind(rows):
+    """A subset without force rows has the fit of its energy rows."""
+    kind = np.repeat([RowKind.ENERGY, RowKind.FORCE], 200)
+    block = RowBlock(rows[:, :N_COLUMNS], rows[:, N_COLUMNS:], kind, np.arange(400), np.ones(400, dtype=bool))
+    reduction = Reduction.from_parts(lambda: [block], [N_COLUMNS])
+    factors = reduction.create_factors()
+    factors.grow(reduction.whiten(block.X, block.Y)[:200], kind[:200])
+    delta = factors.apply_weights(np.ones(3)).fit(0).delta
+    U, Y = np.split(reduction.whiten(block.X, block.Y)[:200], [delta.shape[0]], axis=1)
+    assert delta == pytest.approx(np.linalg.lstsq(U, Y)[0], rel=1e-9, abs=1e-11)
+    assert set(factors.compute_rms(delta)) == {RowKind.ENERGY}

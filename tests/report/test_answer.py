@@ -82,7 +82,8 @@ def test_several_bases_at_a_single_level_are_compared_as_models(results, width):
     assert all(row.split(" or ")[0] in text for row in shown["model"])
     assert "…" not in text
     figure = answer_figures.plot_answer(answer, [LEVELS[-1]])[0].figure
-    colours = {style.level_colour(name, list(dict.fromkeys(answer.curve["model"]))) for name in answer.curve["model"]}
+    models = list(dict.fromkeys(answer.curve["model"]))
+    colours = {style.get_level_colour(name, models) for name in models}
     assert {line.get_color() for line in figure.axes[0].get_lines()} >= colours - {None}
 
 
@@ -142,7 +143,7 @@ def test_paired_errors_decide_whether_a_level_is_clearly_worse(results):
 def test_a_single_repetition_makes_nothing_certain():
     answer = find_answer(synthetic(repeats=1), STUDY)
     assert not answer.rivals["is_clear"].any()
-    assert answer.certainty.startswith("How certain this is, is not known")
+    assert answer.certainty.startswith("It is not known how certain this is")
 
 
 @pytest.mark.parametrize("position", [0, -1])
@@ -200,7 +201,7 @@ def test_the_steps_of_the_picture_have_the_colours_of_their_levels(answer):
         start = answer.ranges["budget_from"].iloc[0]
         assert ax.get_xlim()[0] == start, "the axis begins where the sentence begins"
         shown = answer.curve[answer.curve["budget_from"] >= start]
-        assert drawn == {style.level_colour(level, LEVELS) for level in shown["level"]}
+        assert drawn == {style.get_level_colour(level, LEVELS) for level in shown["level"]}
 
 
 def test_the_fronts_at_equal_budget_fall_and_get_better(answer):

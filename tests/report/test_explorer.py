@@ -81,7 +81,7 @@ def test_columns_are_the_table():
     assert [data["levels"][k]["name"] for k in columns["level"]] == list(table["level"])
     assert [data["samplings"][k] for k in columns["sampling"]] == list(table["sampling"])
     assert columns["md_us_per_atom_step"] == [None] * len(table)
-    assert [level["colour"] for level in data["levels"]] == [style.level_colour(level, LEVELS) for level in LEVELS]
+    assert [level["colour"] for level in data["levels"]] == [style.get_level_colour(level, LEVELS) for level in LEVELS]
     assert data["reference"] == "3"
     assert data["left_out"] == 0
 

@@ -231,7 +231,7 @@ def test_a_level_is_enough_if_its_whole_interval_is_below_ten_percent(ratio, is_
 
 def test_repetitions_of_the_whole_training_set_do_not_show_that_a_level_is_enough(results):
     finding = assess_sufficient_levels(results, LEVELS)
-    assert finding.answer.startswith("This is not known: add further splits")
+    assert finding.answer.startswith("Which level is enough is not known: add further splits")
     assert not finding.numbers["is_enough"].any()
     assert assess_sufficient_levels(results[results["level"] == "5"], LEVELS) is None
 

@@ -228,15 +228,15 @@ def test_a_level_has_one_colour_and_marker_in_every_line(drawn):
     for ax in [*drawn["tradeoff"], *drawn["by_twojmax"]]:
         for line in ax.get_lines():
             level = line.get_label().split()[0]
-            assert line.get_color() == style.level_colour(level, LEVELS)
-            assert line.get_marker() == style.level_marker(level, LEVELS)
+            assert line.get_color() == style.get_level_colour(level, LEVELS)
+            assert line.get_marker() == style.get_level_marker(level, LEVELS)
 
 
 def test_a_level_has_the_same_colour_on_the_fronts(drawn):
     for ax in [*drawn["front"], *drawn["cost"]]:
         for points in ax.collections:
             level = points.get_label().split()[-1]
-            assert np.allclose(points.get_edgecolors()[0], to_rgba(style.level_colour(level, LEVELS)))
+            assert np.allclose(points.get_edgecolors()[0], to_rgba(style.get_level_colour(level, LEVELS)))
 
 
 def test_a_level_has_the_same_colour_in_every_legend(drawn):
@@ -245,7 +245,7 @@ def test_a_level_has_the_same_colour_in_every_legend(drawn):
         shown = {text.get_text(): handle for text, handle in zip(legend.texts, legend.legend_handles, strict=True)}
         for level in LEVELS:
             handle = shown.get(f"level {level}")
-            assert handle is None or handle.get_color() == style.level_colour(level, LEVELS)
+            assert handle is None or handle.get_color() == style.get_level_colour(level, LEVELS)
 
 
 def test_a_level_outside_of_every_panel_is_not_in_the_legend(results, drawn):
@@ -275,8 +275,9 @@ def test_the_empty_position_of_an_odd_number_of_panels_has_the_legend(count):
 
 def test_colours_and_markers_differ_for_many_levels():
     levels = [str(i) for i in range(40)]
-    assert len({(style.level_colour(level, levels), style.level_marker(level, levels)) for level in levels}) == 40
-    assert len({style.level_colour(level, levels) for level in levels[:9]}) == 9
+    pairs = {(style.get_level_colour(level, levels), style.get_level_marker(level, levels)) for level in levels}
+    assert len(pairs) == 40
+    assert len({style.get_level_colour(level, levels) for level in levels[:9]}) == 9
 
 
 def test_figures_draw_into_given_axes(results):

@@ -230,6 +230,8 @@ def test_atomic_numbers_are_those_of_elements(tmp_path):
     strange.write(tmp_path / "a.traj")
     assert "invalid atomic numbers" in refused(read_frames, tmp_path / "a.traj", None)
     assert "invalid atomic numbers" in refused(write_dataset, tmp_path / "o.h5", [strange], {})
+    placeholder = Atoms("BeX", positions=np.eye(3)[:2])  # ASE gives "X" the number 0
+    assert "they must be 1 to 118" in refused(write_dataset, tmp_path / "o.h5", [placeholder], {})
 
 
 def test_a_file_is_read_under_its_own_name(tmp_path):

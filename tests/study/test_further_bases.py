@@ -164,7 +164,7 @@ def test_an_inner_radius_above_the_shortest_distance_is_refused(tmp_path):
 
 def test_the_estimated_cost_includes_the_mixtures_of_all_bases(tmp_path):
     n_fits = []
-    for name, bases in (("single", []), ("double", [{"name": "again"}])):
+    for name, bases in (("single", []), ("double", [{"name": "short", "rcutfac": 4.0}])):
         (tmp_path / name).mkdir()
         n_fits.append(estimate_study_cost(study_file(tmp_path / name, bases=bases, **SIZES)).n_fits)
     assert n_fits[1] == 2 * n_fits[0]

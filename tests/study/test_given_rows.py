@@ -103,7 +103,7 @@ def test_changed_rows_are_fitted_again(folder, tmp_path):
         ({"twojmax": [2, 4, 5], "md_us_per_atom_step": {2: 1, 4: 1}}, "a number for each size, such as {5: 20.0}"),
         ({"md_us_per_atom_step": {2: 1, 8: 1}}, r"no model of size 8; its 'column_levels' are \[.*4\]"),
         ({"rows": "skipped.h5"}, "has no rows of configuration 7 of .*1 of 197 are missing"),
-        ({"rows": "short.h5"}, "expected are its energy, .* forces in the order of the atoms"),
+        ({"rows": "short.h5"}, "write its energy, .* forces in the order of the atoms"),
         ({"rows": None, "family": "rows"}, "the design file is missing; add 'rows: design.h5'"),
         ({"fitsnap": "Be.in"}, r"compute_fitsnap_design\(dataset, 'Be.in', 'rows.h5'\)"),
         ({"rows": None, "family": "snap"}, "'md_us_per_atom_step' is for 'rows'"),

@@ -266,7 +266,7 @@ def test_noise_figure_has_a_panel_per_level_and_weighting(real, kind):
             (cloud,) = ax.collections
             selected = points[(points["kind"] == kind) & (points["level"] == level) & (points["weight_ratio"] == ratio)]
             assert np.asarray(cloud.get_offsets()) == pytest.approx(selected[["error", "residual"]].to_numpy(float))
-            assert cloud.get_facecolor()[0][:3] == pytest.approx(_rgb(style.level_colour(level, LEVELS)))
+            assert cloud.get_facecolor()[0][:3] == pytest.approx(_rgb(style.get_level_colour(level, LEVELS)))
             ignored, learned, fit = ax.lines
             assert ignored.get_xdata() == pytest.approx(ignored.get_ydata())
             assert not np.any(learned.get_ydata())
@@ -293,7 +293,7 @@ def test_noise_in_words_follows_the_numbers():
     strong.loc[strong["weight_ratio"] == 150.0, "correlation"] = 0.5
     words = describe_label_noise(strong)
     assert "in 8 of 8 cases, in which models ignore part of the label errors: the slope is 0.8 to 0.8 (0: none" in words
-    assert "is higher in 4 of 4 pairs" in words
+    assert "is higher in 4 of 4 cases" in words
     assert "more than 3 times" not in words
     assert "in none" in describe_label_noise(noise_rows(0.1))
     assert "more than 3 times as large" in describe_label_noise(noise_rows(0.9, residual=16.0))

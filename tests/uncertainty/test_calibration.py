@@ -114,15 +114,15 @@ def test_invalid_input_is_refused(committee):
         (lambda: calibrate_slope(ones, ones * np.nan), "errors must be finite and non-negative; 5 of 5 are not"),
         (lambda: calibrate_conformal(ones, ones * np.nan, 0.5), "spreads and residuals must be finite"),
         (lambda: calibrate_conformal(ones, ones, 0.5, ones[:2]), "got 5 spreads, 5 residuals and 2 groups"),
-        (lambda: score_detection(ones, ones, np.nan, 1.0), "must not be below zero; got nan"),
+        (lambda: score_detection(ones, ones, np.nan, 1.0), "must be at least zero; got nan"),
         (lambda: calibrate_slope(ones[:2], ones[:2]), "at least 3 disagreements with errors; got 2"),
         (lambda: calibrate_slope(0 * ones, ones), "all disagreements are zero"),
         (lambda: calibrate_slope(ones, -ones), "errors must be finite and non-negative"),
         (lambda: calibrate_slope(ones, ones).find_threshold(0.0), "must be positive; got 0.0"),
-        (lambda: score_detection(ones, ones, -1.0, 1.0), "must not be below zero; got -1.0 and 1.0"),
+        (lambda: score_detection(ones, ones, -1.0, 1.0), "must be at least zero; got -1.0 and 1.0"),
         (
             lambda: calibrate_conformal(ones, ones, 0.9),
-            "requires 9 held-out configurations for its calibration; there are 5",
+            "requires 9 held-out configurations or groups for its calibration; there are 5",
         ),
         (lambda: calibrate_conformal(0 * ones, ones, 0.5), "spreads above zero; are the members identical"),
         (lambda: calibrate_conformal(ones, ones, 1.0), "between 0 and 1; got 1.0"),
@@ -177,7 +177,7 @@ class TestOtherCalibrations:
         assert grouped.factor < 0.6 * pooled.factor
         inside = [np.mean(np.abs(residual[group == k]) <= grouped.factor) for k in range(12)]
         assert sum(inside) / 13 == pytest.approx(0.8, abs=0.03)
-        with pytest.raises(InputError, match="requires 19 held-out configurations for its calibration; there are 12"):
+        with pytest.raises(InputError, match="requires 19 held-out configurations or groups .*; there are 12"):
             calibrate_conformal(np.ones(len(group)), residual, 0.95, group)
 
     def test_intervals_have_nominal_coverage_when_many_spreads_nearly_vanish(self):

@@ -246,8 +246,8 @@ def test_stiffness_of_a_chain_is_that_of_its_pair_potential():
 def test_bending_of_a_sheet_has_a_quadratic_dispersion(sheet):
     phonons = compute_phonons(make_tersoff(), sheet, min_length=12.0)
     assert np.sort(np.abs(phonons.gamma_frequencies))[:3] == pytest.approx(0, abs=1e-4)
-    assert phonons.labels["label"].tolist() == ["G", "M", "K", "G"]
-    first_segment = phonons.bands[phonons.bands["distance"] <= phonons.labels["distance"][1]]
+    assert phonons.special_points["label"].tolist() == ["G", "M", "K", "G"]
+    first_segment = phonons.bands[phonons.bands["distance"] <= phonons.special_points["distance"][1]]
     modes = [first_segment[first_segment["mode"] == k].iloc[1:6] for k in range(3)]
     exponents = [np.polyfit(np.log(mode["distance"]), np.log(mode["frequency"]), 1)[0] for mode in modes]
     assert exponents == pytest.approx([2.0, 1.0, 1.0], abs=0.05)
@@ -273,7 +273,7 @@ def test_wire_has_four_modes_without_frequency():
     assert np.sort(np.abs(phonons.gamma_frequencies))[:3] == pytest.approx(0, abs=1e-4)
     assert np.sort(np.abs(phonons.gamma_frequencies))[3] < 0.05  # the twist
     assert np.sort(np.abs(phonons.gamma_frequencies))[4] > 1.0
-    assert phonons.labels["label"].tolist() == ["G", "X"]
+    assert phonons.special_points["label"].tolist() == ["G", "X"]
     assert not phonons.has_imaginary_modes
 
 

@@ -41,7 +41,7 @@ def run(tmp_path, monkeypatch):
     bulk("Cu").write(tmp_path / "cu.xyz", format="extxyz")
     (tmp_path / "eam.lmp").write_text("pair_style eam/alloy\npair_coeff * * Cu_mishin1.eam.alloy Cu\n")
     measure = validation_tasks.validation.measure_property
-    relax = validation_tasks.validation.relax_crystal
+    relax = validation_tasks.validation.relax_to_standard_cell
 
     def run_validation(folder, *, stop=None, settings=SETTINGS):
         computed = []
@@ -57,7 +57,7 @@ def run(tmp_path, monkeypatch):
             return relax(potential, atoms)
 
         monkeypatch.setattr(validation_tasks.validation, "measure_property", count_and_measure)
-        monkeypatch.setattr(validation_tasks.validation, "relax_crystal", count_and_relax)
+        monkeypatch.setattr(validation_tasks.validation, "relax_to_standard_cell", count_and_relax)
         try:
             result = validate_potential(
                 tmp_path / "eam.lmp", tmp_path / folder, structures=[tmp_path / "cu.xyz"], properties=PROPERTIES,

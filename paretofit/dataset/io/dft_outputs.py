@@ -127,7 +127,10 @@ def _read_lines(path: Path) -> Iterator[str]:
 
 
 def _scan_loops(path: Path, file_format: str, n_steps: int) -> list[bool]:
-    """Return whether the electronic loop of each ionic step converged; empty if the format does not report it."""
+    """Return whether the electronic loop of each ionic step converged; empty if the format does not report it.
+
+    `n_steps` is the number of ionic steps that have an energy.
+    """
     if file_format == "vasp-xml":
         return list(_scan_vasprun_loops(path))
     if file_format == "vasp-out":

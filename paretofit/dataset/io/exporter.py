@@ -30,10 +30,11 @@ from paretofit.dataset.io.structure_files import ID_KEYS
 from paretofit.dataset.writer import Label, dump_json
 
 KEY_PREFIXES = {"plain": "", "mace": "REF_"}  # prefixes of the keys of labels
-PARETOFIT_KEYS = {CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY, "Lattice", "Properties", "pbc", "virial", "uid"}
+# Keys that paretofit, extended XYZ or ASE's database uses for other purposes.
+FILE_KEYS = {CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY, "Lattice", "Properties", "pbc", "virial", "uid"}
 # Info of a configuration under these keys is stored in the mapping CONFIG_INFO_KEY, because ASE or an import would read
 # it as a label, an id or a setting of the file.
-RESERVED_KEYS = {*all_properties, *SECONDS_KEYS, *ID_KEYS, *PARETOFIT_KEYS}
+RESERVED_KEYS = {*all_properties, *SECONDS_KEYS, *ID_KEYS, *FILE_KEYS}
 EXACT_FORMAT = "%.17g"  # 17 digits determine a float64
 ROUNDED_FORMAT = "%16.8f"  # ASE's format of a number in a column
 
@@ -50,7 +51,7 @@ class ExportSummary:
         Number of configurations in each file.
     unlabelled_ids : mapping of level to list of int
         Ids of the configurations whose label is missing, incomplete or failed. Of an incomplete label, the quantities
-        that it has were written; of the others, none.
+        that it has were written; of a failed label, none.
     settings_path : Path
         File with the settings of the levels, in the format of ``paretofit import --level-settings``.
     """
@@ -85,8 +86,8 @@ def export_dataset(
         Extended XYZ with 17 digits, or an ASE database.
     keys : {"plain", "mace"}
         Names of the labels: ``energy``, ``free_energy``, ``forces`` and ``stress``; or ``REF_energy``, ``REF_forces``
-        and ``REF_stress``, which MACE reads for training. Energies are in eV (total, force-consistent), forces in
-        eV/Å, stress in eV/Å³ (nine components, ASE's sign).
+        and ``REF_stress``, which MACE reads for training. A database requires "plain". Energies are in
+        eV (total, force-consistent), forces in eV/Å, stress in eV/Å³ (nine components, ASE's sign).
     overwrite : bool
         Replace existing files; by default, they raise an error.
 
@@ -167,7 +168,10 @@ def _collect_metadata(label: Label | None) -> dict[str, Any]:
 
 
 def _collect_results(label: Label | None) -> dict[str, Any]:
-    """Return the quantities of a label that are not missing; empty without a label or if the calculation failed."""
+    """Return the quantities of a label that are not missing; empty without a label or if the calculation failed.
+
+    The energy is also the ``free_energy``.
+    """
     if label is None or label["status"] == "failed":
         return {}
     results: dict[str, Any] = {}
@@ -178,7 +182,10 @@ def _collect_results(label: Label | None) -> dict[str, Any]:
 
 
 def _store_results(atoms: Atoms, results: Mapping[str, Any], prefix: str) -> None:
-    """Store results in the info and arrays of `atoms`, under keys with a prefix; the energy is the free energy."""
+    """Store results in the info and arrays of `atoms`, under keys with a prefix.
+
+    ``free_energy``, which equals the energy, is omitted.
+    """
     for name, value in results.items():
         if name == "forces":
             atoms.arrays[prefix + name] = value
@@ -189,20 +196,25 @@ def _store_results(atoms: Atoms, results: Mapping[str, Any], prefix: str) -> Non
 
 
 def write_structures(path: Path, structures: Iterable[Atoms]) -> None:
-    """Write structures atomically as extended XYZ, without rounding."""
+    """Write structures atomically as extended XYZ, without rounding.
+
+    Raises
+    ------
+    InputError
+        As for `paretofit.core.atomic_path`.
+    """
     with atomic_path(path) as temporary_path, temporary_path.open("w", encoding="utf-8") as stream:
         for atoms in structures:
             stream.write(format_extxyz(atoms))
 
 
 def format_extxyz(atoms: Atoms) -> str:
-    """Format a structure as extended XYZ without rounding.
+    """Format a structure as extended XYZ without rounding; ASE's writer rounds columns to eight decimals.
 
     Parameters
     ----------
     atoms : ase.Atoms
-        A structure; the results of its calculator (eV, eV/Å, eV/Å³), its info and its arrays are written. ASE's writer
-        is not used, because it rounds columns to eight decimals.
+        A structure; the results of its calculator (eV, eV/Å, eV/Å³), its info and its arrays are written.
 
     Returns
     -------

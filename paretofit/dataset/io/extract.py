@@ -48,8 +48,8 @@ def extract_file_labels(
     Parameters
     ----------
     frames : Frames
-        Structures of the file, modified in place: labels and the metadata that `paretofit export` wrote are removed
-        from their info and arrays, but not from their calculators.
+        Structures of the file, modified in place: energies, forces, stresses and the metadata that `paretofit export`
+        wrote are removed from their info and arrays; costs and results of calculators remain.
     level : str
     keys : mapping of quantity to UserKey
         Keys of the energy, forces and stress. If a key is None, the results of the calculators are used, or else keys
@@ -60,18 +60,18 @@ def extract_file_labels(
     Returns
     -------
     labels : list of mapping or None
-        Label of each structure; None if it has neither an energy nor forces.
+        Label of each structure; None if it has neither an energy nor forces nor a status.
     notes : list of str
-        Messages about keys that were used although the user did not specify them, about unused keys, and about
-        incomplete labels.
+        Messages about keys that were used although the user did not specify them, about unused keys and virials, and
+        about incomplete labels.
     energy_kind : str or None
         See `determine_energy_kind`; None if the user chose the key.
 
     Raises
     ------
     InputError
-        If there are no labels, a key is unknown, a label is not numeric or has the wrong shape, or some structures
-        have only free energies and others only energies.
+        If there are no labels, a key is unknown, a label is not numeric or has the wrong shape, a cost is negative, or
+        some structures have only free energies and others only energies.
     """
     patterns = {quantity: select_level_key(pattern, level) for quantity, pattern in keys.items()}
     user_keys = {
@@ -124,13 +124,13 @@ def extract_prefixed_labels(
     labels : mapping of level to list of mapping or None
         Label of each structure; None if it has neither an energy nor forces.
     notes : list of str
-        Messages about unused keys, incomplete labels and conversions.
+        Messages about unused keys and virials, incomplete labels and conversions.
 
     Raises
     ------
     InputError
         If there are no levels or a level is repeated, a key is invalid or the same for several levels, a level has no
-        labels, or a label is not numeric or has the wrong shape.
+        labels, a label is not numeric or has the wrong shape, or a cost is negative.
     """
     if not levels:
         raise InputError(f"{frames.path} is one file for all levels: specify the levels in order of cost")
@@ -172,7 +172,8 @@ def check_seconds_key(labels: Mapping[str, Sequence[Label | None]], seconds_key:
     ----------
     labels : mapping of level to sequence of mapping or None
     seconds_key : UserKey
-        A key for all levels must exist at one level at least; a key of a level must exist at this level.
+        A key for all levels must exist at one level at least; a key of a level must exist at this level. With None,
+        nothing is checked.
 
     Raises
     ------
@@ -260,6 +261,7 @@ def _get_value(atoms: Atoms, key: str, *, remove: bool) -> Any:
 
     Results are not deleted.
     """
+    # The only values that are not removed are costs, which are never in the arrays.
     for mapping in (atoms.info, atoms.arrays) if remove else (atoms.info,):
         if key in mapping:
             return mapping.pop(key) if remove else mapping[key]
@@ -267,9 +269,10 @@ def _get_value(atoms: Atoms, key: str, *, remove: bool) -> Any:
 
 
 def _restore_metadata(atoms: Atoms, seconds_key: str, label: Label | None) -> Label | None:
-    """Move the metadata that `paretofit export` wrote from the info of a structure to its label and to its own keys.
+    """Restore the metadata that `paretofit export` stored in the info of a structure, and remove them from there.
 
-    Return the label with its metadata; None if there is neither a label nor a status, such as ``failed``.
+    The metadata of the label move to the label, and the entries of ``config_info`` become info again. Return
+    the label with its metadata; None if there is neither a label nor a status, such as ``failed``.
     """
     info, status = atoms.info.pop(LABEL_INFO_KEY, None), atoms.info.pop(LABEL_STATUS_KEY, None)
     config_info = atoms.info.pop(CONFIG_INFO_KEY, None)
@@ -309,7 +312,8 @@ def _parse_label(
 ) -> dict[str, Any] | None:
     """Convert the values of a label to arrays in ASE's units and signs.
 
-    Return None if the label has neither an energy nor forces. Missing quantities are None.
+    Return None if the label has neither an energy nor forces. Missing quantities are None, but missing forces on a
+    single atom are zero. Raise `InputError` if a value has the wrong shape, or the cost is negative or infinite.
     """
     if values["energy"] is None and values["forces"] is None:
         return None
@@ -334,7 +338,7 @@ def _parse_label(
 
 
 def _select_voigt_components(components: Array, name: str) -> Array:
-    """Return six components unchanged, and select those of ASE's Voigt order from the nine of a flattened tensor."""
+    """Return six components unchanged, or ASE's Voigt order of nine; raise `InputError` for any other number."""
     if components.size not in (6, 9):
         raise InputError(f"{name} must be 6 numbers (xx, yy, zz, yz, xz, xy) or 9; got {components.size}")
     return components if components.size == 6 else components[VOIGT_INDICES]

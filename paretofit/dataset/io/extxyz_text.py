@@ -38,6 +38,8 @@ def read_extxyz(path: Path) -> list[Atoms]:
     ------
     InputError
         If a structure without a lattice has its cell under another key.
+    Exception
+        Any exception of ASE's reader, if the file is corrupt.
     """
     source: Path | io.StringIO = path
     if any(_normalise_comment(comment, path) != comment for _, comment in _read_lines(path) if comment):

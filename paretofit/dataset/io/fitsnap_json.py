@@ -58,7 +58,7 @@ def parse_fitsnap_structures(
     path : Path
         Path for error messages.
     content : mapping
-        From `load_json`.
+        From `load_json`; `is_fitsnap` must be true.
     notes : Counter
         Number of structures to which each note on the import applies, updated in place.
     keep_zero_stress : bool
@@ -69,7 +69,7 @@ def parse_fitsnap_structures(
     -------
     list of ase.Atoms
         The calculator contains the energy in eV, the forces in eV/Å and the stress in eV/Å³ (negative in compression);
-        the info contains the other keys of the file.
+        the info contains the other keys of the file, ``Label`` as ``comment``, but not the units.
 
     Raises
     ------

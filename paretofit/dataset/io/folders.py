@@ -1,8 +1,9 @@
 """Reader of a directory of structures: calculations, a FitSNAP tree, or structure files.
 
-A directory of VASP calculations has an OUTCAR or vasprun.xml in each subdirectory; if the names of all subdirectories
-are whole numbers, these become the ids. A FitSNAP tree has a subdirectory for each group. Files are sorted by name in
-natural order, so that results do not depend on the order in which the file system lists them.
+A directory of VASP calculations has an OUTCAR or vasprun.xml in each subdirectory; if each has one structure and the
+names of all subdirectories are different whole numbers, these become the ids. A FitSNAP tree has a subdirectory for
+each group. Files are sorted by name in natural order, so that results do not depend on the order in which the file
+system lists them.
 """
 
 import re
@@ -28,8 +29,9 @@ def read_folder(path: Path) -> Frames:
     """Read every calculation, or else every JSON file or structure file, in a directory and its subdirectories.
 
     The path of the file is stored in the info of each structure as ``source``, that of a file with several structures
-    also as ``trajectory``, and the group of a FitSNAP tree as ``config_type``. Files that cannot be read are skipped
-    and listed in ``skipped``; files and links that were ignored are described in ``notes``.
+    also as ``trajectory``, and the group of a FitSNAP tree as ``config_type``. Names of directories may become ids.
+    Files that cannot be read are skipped and listed in ``skipped``; files and links that were ignored are described in
+    ``notes``.
 
     Raises
     ------

@@ -121,6 +121,7 @@ def _is_usable(quantity: str, key: str, atoms: Atoms) -> bool:
     """Return whether a key may be read by default.
 
     A stress must have nine numbers, or six; a virial must have nine, because the order of six numbers is uncertain.
+    Keys of other quantities may always be read.
     """
     shapes = [(3, 3), (9,)] if is_virial(key) else [(3, 3), (9,), (6,)]
     return quantity != "stress" or get_number_shape(lookup_value(atoms, key)) in shapes

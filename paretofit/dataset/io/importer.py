@@ -316,7 +316,7 @@ def _add_energy_kinds(
 
 
 def _order_levels(levels: list[str], order: Sequence[str] | None) -> list[str]:
-    """Return the levels in the user's order, or unchanged without one; the order must list each level once."""
+    """Return the levels in the user's order, or unchanged without one; raise `InputError` unless it lists each once."""
     if order is None:
         return levels
     unknown_levels = [name for name in order if name not in levels]
@@ -352,7 +352,8 @@ def _complete_label(
 ) -> dict[str, Any]:
     """Return the label of frame `k` with its forces in the order of the configuration's atoms, and with its info.
 
-    Without an `atom_order`, the order is that of the frame. The info is that of the frame without the shared keys.
+    Without an `atom_order`, the order is that of the frame. The info is that of the label and, unless all info of the
+    frames describes configurations, that of the frame without the shared keys.
     """
     completed_label = dict(label)
     if atom_order is not None and label.get("forces") is not None:
@@ -372,7 +373,7 @@ def _find_shared_keys(inputs: Sequence[_LabelledFrames], match: MatchResult) -> 
     """Return, for each configuration, the info keys that describe it rather than one of its labels.
 
     For a configuration from a dataset or from a file with prefixed keys, these are all its keys; otherwise the keys
-    whose values agree between all files for every configuration.
+    whose values agree between all files for every configuration, except costs and `LABEL_INFO_KEYS`.
     """
     first_info: list[dict[str, Any]] = [{} for _ in match.atoms]  # the first value of each key
     all_keys: list[set[str] | None] = [None] * len(match.atoms)  # None if some info may describe a label

@@ -34,6 +34,7 @@ SHORT_NAMES = {
 PER_ATOM_PATTERN = re.compile(r"per_?atom|/atom|_pa$|^epa$", re.IGNORECASE)
 GRADIENT_PATTERN = re.compile(r"grad", re.IGNORECASE)
 VOIGT_ORDER = "xx, yy, zz, yz, xz, xy"
+# Units in the name of a key, of values that must be converted before they are imported.
 UNIT_PATTERN = re.compile(
     r"(?:^|[_\W])(ha|hartree|ry|rydberg|kcal|kj|mev|bohr|au|gpa|kbar)(?=$|[_\W\d])", re.IGNORECASE
 )
@@ -58,7 +59,10 @@ def list_keys(structures: Sequence[Atoms]) -> list[str]:
 
 
 def list_candidate_keys(structures: Sequence[Atoms], quantity: str) -> list[str]:
-    """List the keys, in order of appearance, whose values have the shape of `quantity`, one of `QUANTITIES`."""
+    """List the keys, in order of appearance, whose floats have the shape of `quantity`, one of `QUANTITIES`.
+
+    Keys that are known to hold something else are omitted.
+    """
     keys: dict[str, None] = {}  # an ordered set
     for atoms in structures:
         shapes: dict[str, list[Any]] = {"energy": [()], "forces": [(len(atoms), 3)], "stress": [(6,), (9,), (3, 3)]}
@@ -89,7 +93,7 @@ def is_gradient(key: str) -> bool:
 
 
 def describe_conversion(quantity: str, key: str) -> str:
-    """Describe how values under a key become the quantity of a label; empty if they are not changed."""
+    """Describe how energies or forces under a key become those of a label; empty for stresses and if unchanged."""
     if quantity == "energy" and is_per_atom(key):
         return "energies per atom, multiplied by the number of atoms"
     if quantity == "forces" and is_gradient(key):

@@ -66,8 +66,8 @@ def match_frames(files: Sequence[Frames], match_by: str | None = None) -> MatchR
     Raises
     ------
     InputError
-        If there are no files, the structures cannot be matched, or the geometry of a configuration differs between
-        files.
+        If `match_by` is unknown, there are no files, the structures cannot be matched, or the geometry of a
+        configuration differs between files.
     """
     if match_by is not None:
         check_choice("match", match_by, LOCATORS)
@@ -155,7 +155,8 @@ def _describe_geometry_match(
 ) -> Iterator[str]:
     """Yield notes on structures that earlier files lack, and on ids that are replaced by those of earlier files.
 
-    If `is_strict`, `_check_new_structures` may raise an `InputError`.
+    If `is_strict`, because the user did not choose to match by geometry, `_check_new_structures` may raise an
+    `InputError`.
     """
     new_frames = [k for k, position in enumerate(positions) if position >= len(origins)]
     if is_strict:

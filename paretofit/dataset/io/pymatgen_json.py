@@ -21,7 +21,7 @@ LABEL_KEYS = {  # keys in order of preference
     "forces": ("forces", "force"),
     "stress": ("virial_stress", "stress"),
 }
-KBAR = 1e3 * units.bar
+KBAR = 1e3 * units.bar  # eV/Å³
 VASP_ORDER = [0, 1, 2, 4, 5, 3]  # positions of xx, yy, zz, yz, xz, xy in VASP's xx, yy, zz, xy, yz, zx
 STRESS_ASYMMETRY_TOLERANCE = 1e-3  # asymmetry of a tensor, relative to its largest component
 
@@ -45,7 +45,7 @@ def parse_pymatgen_structures(path: Path, content: Any) -> list[Atoms]:
     -------
     list of ase.Atoms
         The calculator contains the energy in eV, the forces in eV/Å and the stress in eV/Å³ (negative in compression);
-        the info contains the other keys of the record, with its ``group`` as ``config_type``.
+        the info contains the other keys of the record and its ``outputs``, with ``group`` as ``config_type``.
 
     Raises
     ------

@@ -43,6 +43,11 @@ def read_labels(data: Dataset, level: str) -> list[Label | None]:
     list of mapping or None
         ``energy`` (eV), ``forces`` ((N, 3), eV/Å), ``stress`` ((6,), eV/Å³), ``seconds``, ``status`` and ``info``;
         missing numbers are NaN. None for a configuration without numbers, status and info.
+
+    Raises
+    ------
+    InputError
+        If the dataset lacks the level, or cannot be read.
     """
     labels = data.labels(level)
     column: list[Label | None] = []

@@ -22,7 +22,7 @@ ID_KEYS = ("config_id", "id", "configuration_id")
 DATABASE_FORMATS = {"db", "json"}  # ASE's names of its database formats
 COLUMN_COUNTS = re.compile(rb":[RILS]:(\d+)")  # number of columns of each property in extended XYZ
 CONSTRAINT_NOTE = "constraints of atoms ({}, such as selective dynamics) were dropped; all atoms are free"
-FLAT_CELL_NOTE = "structures are periodic, but have no cell in these directions; nothing can be computed for them"
+FLAT_CELL_NOTE = "structures are periodic along zero or dependent cell vectors; nothing can be computed for them"
 TRUNCATED_MESSAGE = "it ends in the middle of a structure"
 
 
@@ -170,7 +170,7 @@ def format_notes(path: Path, notes: Counter[str]) -> list[str]:
 
 
 def _read_database(path: Path) -> list[Atoms]:
-    """Read the rows of an ASE database; pairs and data become info, and the row number becomes a missing ``id``."""
+    """Read the rows of an ASE database; pairs and data become info, with the row number as ``id`` if there is none."""
     structures = []
     with ase.db.connect(path, serial=True) as database:
         for row in database.select():

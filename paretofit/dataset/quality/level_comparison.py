@@ -125,8 +125,8 @@ def compute_level_errors(
     ------
     InputError
         If `levels` is empty or repeats a level, the dataset lacks a level or the reference configuration, the reference
-        configuration is not labelled at every level, or a level shares no labelled configuration with the reference
-        level.
+        configuration is not labelled at every level, the reference level has no complete label, or another level has
+        none in common with it.
     """
     names = [str(level) for level in levels]
     if not names:
@@ -183,7 +183,8 @@ def _compare_levels(
 def _tabulate_geometries(dataset: StoredDataset) -> pd.DataFrame:
     """Tabulate the id, number of atoms, type, shortest vector and reciprocal lengths of each configuration.
 
-    The shortest vector is in Å, the reciprocal lengths ``b1``, ``b2`` and ``b3`` are in 1/Å with the 2π.
+    The type is the ``config_type`` or, without one, the ``kind``, or ``"-"``. The shortest vector is in Å, the
+    reciprocal lengths ``b1``, ``b2`` and ``b3`` are in 1/Å with the 2π.
     """
     columns = ["config_id", "atoms", "config_type", "shortest_vector", "b1", "b2", "b3"]
     return pd.DataFrame([_describe_geometry(atoms) for atoms in dataset], columns=columns)
@@ -258,8 +259,9 @@ def _choose_bulk_id(
 ) -> int | None:
     """Return the id of the reference configuration of the bulk shift.
 
-    This is `bulk_id`, after a check that the configuration is labelled at every level, or by default the id of the
-    labelled configuration with the lowest energy per atom (eV); None if there is none.
+    This is `bulk_id`, or by default the id of the configuration with the lowest energy per atom (eV) of those where
+    `is_labelled`, ``(n,) bool``, is true; None if there are none. Raises `InputError` if the configuration `bulk_id` is
+    missing or not labelled at every level.
     """
     if bulk_id is None:
         lowest_position = np.argmin(np.where(is_labelled, energy_per_atom, np.inf))
@@ -335,7 +337,10 @@ def _tabulate_settings(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def _format_smearing(value: Any) -> str:
-    """Format a record as ``"methfessel-paxton of order 1, 0.2 eV"``, and any other value as by `_format_optional`."""
+    """Format the record of a smearing as ``"methfessel-paxton of order 1, 0.2 eV"``.
+
+    Any other value is formatted by `_format_optional`.
+    """
     if not isinstance(value, dict) or not {"method", "width_ev"} <= set(value):
         return _format_optional(value)
     order = f" of order {value['order']}" if value["method"] == "methfessel-paxton" and "order" in value else ""
@@ -348,4 +353,5 @@ def _format_optional(value: Any) -> str:
 
 
 def _concatenate(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    """Concatenate tables; without any, return an empty table with the `columns`."""
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(columns))

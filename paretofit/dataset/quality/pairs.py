@@ -36,6 +36,11 @@ def find_pairs(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
         Indices of the two atoms; a periodic image has the index of its atom.
     vectors : (n_pairs, 3) float64
         Vectors from i to j or its image, Å.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If the cell vectors are linearly dependent.
     """
     cell = complete_cell(atoms.cell)
     heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)  # distances between opposite faces of the cell
@@ -56,7 +61,7 @@ def find_pairs(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
 
 
 def compute_neighbour_distance(atoms: Atoms) -> float:
-    """Return the mean distance (Å) from an atom to its nearest neighbour within 7 Å; NaN if no atom has a neighbour."""
+    """Return the mean distance (Å) to the nearest neighbour of the atoms that have one within 7 Å; NaN without any."""
     i, _, vectors = find_pairs(atoms, MAX_NEIGHBOUR_DISTANCE_A)
     nearest_distances = np.full(len(atoms), np.inf)
     np.minimum.at(nearest_distances, i, np.linalg.norm(vectors, axis=1))
@@ -65,7 +70,9 @@ def compute_neighbour_distance(atoms: Atoms) -> float:
 
 
 def find_shell_gaps(structures: Iterable[Atoms], max_distance: float) -> Array:
-    """Find the gaps between shells of neighbours: the distances at which the density of pairs has a minimum.
+    """Find the gaps between shells of neighbours: the distances at which the density of pairs has a deep minimum.
+
+    The prominence of the minimum must be at least 10 % of the mean density.
 
     Parameters
     ----------
@@ -84,7 +91,7 @@ def find_shell_gaps(structures: Iterable[Atoms], max_distance: float) -> Array:
         distances = np.linalg.norm(find_pairs(atoms, max_distance)[2], axis=1)
         counts += np.histogram(distances, edges)[0] / len(atoms)
     density = gaussian_filter1d(counts / centres**2, SMOOTHING_BINS)  # per volume of a shell, up to a factor
-    # The prominence is positive even without pairs, because a constant density has no gaps.
+    # The required prominence is positive even without pairs, because a constant density has no gaps.
     min_prominence = MIN_GAP_DEPTH * max(float(density.mean()), np.finfo(float).tiny)
     minima, _ = find_peaks(-density, prominence=min_prominence)
     return np.asarray(centres[minima])

@@ -75,7 +75,7 @@ class DatasetSummary:
     levels : list of LevelSummary
     warnings : list of str
     grid : str
-        Sentence about the errors that limit a grid of levels; empty if it was not determined.
+        Sentence about the errors that limit a grid of cutoffs and k-point spacings; empty if it was not determined.
     """
 
     path: str
@@ -94,8 +94,9 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
     """Summarize a dataset and check its structures and labels.
 
     Warnings report duplicate configurations, periodic cells without volume, atoms closer than 0.6 times the sum of
-    their covalent radii, missing, failed or unconverged labels, negative costs, and forces that do not sum to
-    zero. Units, signs and differences between levels are not checked; `paretofit.consistency.check_labels` does that.
+    their covalent radii, missing, failed or unconverged labels, negative costs, and forces that do not sum to zero.
+    Missing labels are not reported if more than half of a level are missing and none has failed. Units, signs and
+    differences between levels are not checked; `paretofit.consistency.check_labels` does that.
 
     Parameters
     ----------
@@ -106,6 +107,11 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
     DatasetSummary
         The volume range covers the configurations that are periodic in three directions and have a volume, and is NaN
         without them; ``grid`` is empty.
+
+    Raises
+    ------
+    InputError
+        If the dataset cannot be read (closed or corrupt).
     """
     survey = _survey_structures(dataset)
     warnings = _find_structure_warnings(survey)
@@ -172,6 +178,7 @@ def _survey_structures(dataset: StoredDataset) -> _Survey:
 
 
 def _find_structure_warnings(survey: _Survey) -> list[str]:
+    """Return a warning for each kind of suspicious structures: duplicates, flat cells and close atoms."""
     close_text = f"configurations have atoms closer than {MIN_DISTANCE_RATIO} times the sum of their covalent radii"
     flat_text = "configurations are periodic along vectors that span no volume"
     flat_advice = "; correct their cells, because nothing can be computed for them"
@@ -188,6 +195,7 @@ def _list_ids(ids: Sequence[Any] | Array, problem: str, advice: str = "") -> lis
 
 
 def _summarize_level(name: str, settings: dict[str, Any], labels: Labels) -> LevelSummary:
+    """Compute the counts, mean cost and ranges of the labels of one level."""
     n_atoms = np.diff(labels.offsets)
     energy_per_atom = labels.energy / n_atoms
     return LevelSummary(
@@ -235,10 +243,11 @@ def has_close_atoms(atoms: Atoms, min_distance_ratio: float = MIN_DISTANCE_RATIO
 
 
 def _is_crowded(atoms: Atoms, radii: Array) -> bool:
-    """Return whether atoms are so close that a neighbour list could exhaust the memory.
+    """Return whether atoms are so close that a neighbour list could exhaust the memory, or the cell is flat.
 
-    If not, lattice vectors and nearest-neighbour distances are long enough for the neighbour list to be short. The cell
-    of `atoms` is reduced and the atoms are wrapped in place.
+    Atoms closer than the sum of their `radii`, ``(N,)``, Å, are too close. If false is returned, lattice vectors and
+    nearest-neighbour distances are long enough for a short neighbour list, and the cell of `atoms` has been reduced and
+    the atoms wrapped in place.
     """
     if atoms.pbc.any():
         try:
@@ -254,7 +263,7 @@ def _is_crowded(atoms: Atoms, radii: Array) -> bool:
 
 
 def _find_label_warnings(name: str, labels: Labels, ids: Array) -> list[str]:
-    """Return warnings about missing labels, negative costs and forces that do not sum to zero at one level."""
+    """Return warnings about missing or failed labels, negative costs and net forces at one level."""
     missing_ids = ids[~labels.is_complete]
     if 2 * len(missing_ids) > len(ids) and not labels.is_failed.any():
         missing_ids = missing_ids[:0]  # most configurations were probably not meant to be labelled at this level

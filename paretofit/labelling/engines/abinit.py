@@ -97,7 +97,7 @@ class Abinit(ProgramEngine):
             steps = len(re.findall(r"^ ETOT", log, re.MULTILINE))
             raise NotConvergedError(f"ABINIT did not converge within {steps} iterations")
         if exit_status or "Calculation completed" not in output:
-            raise self.make_error(exit_status, log, r"--- !(?:ERROR|BUG)\n.*?message: \|\n(.*?)\n\.\.\.")
+            raise self.build_error(exit_status, log, r"--- !(?:ERROR|BUG)\n.*?message: \|\n(.*?)\n\.\.\.")
         results = read_abinit_outputs(folder, "abinit")
         info: dict[str, Any] = {"iterations": len(re.findall(r"^ ETOT", output, re.MULTILINE))}
         if "fermilevel" in results:
@@ -108,7 +108,10 @@ class Abinit(ProgramEngine):
 
 @lru_cache(maxsize=128)
 def _read_header(path: Path) -> Pseudopotential:
-    """Read the number of valence electrons and the functional from a psp8 or PAW file."""
+    """Read the number of valence electrons and the functional from a psp8 or PAW file, once per process.
+
+    Raise InputError if a PAW file has no number of valence electrons.
+    """
     if path.suffix == ".psp8":
         lines = path.read_text().splitlines()  # the second is "zatom zion ...", the third "pspcod pspxc ..."
         return Pseudopotential(path, float(lines[1].split()[1]), lines[2].split()[1], "norm-conserving")
@@ -148,6 +151,7 @@ def _translate_level(atoms: Atoms, level: Level, attempt: int, n_electrons: floa
         "nstep": level.scf.max_iterations * 2**attempt,
         "optforces": 1,
         "optstress": 1,
+        # gentler mixing than by default, and more so with each further attempt
         **({"diemix": 0.3 / 2 ** (attempt - 1), "npulayit": 12} if attempt else {}),
         **MINIMAL_OUTPUT,
     }
@@ -158,5 +162,6 @@ def _translate_smearing(level: Level, n_electrons: float) -> dict[str, Any]:
     smearing = level.smearing
     if smearing.method == "fixed":
         return {"occopt": OCCUPATIONS["fixed"]}
-    n_bands = math.ceil(0.6 * n_electrons) + 4  # as many empty bands as in GPAW
+    # n_electrons / 2 bands are occupied; as in GPAW, 20 % more bands and 4 further ones hold the smeared occupations
+    n_bands = math.ceil(0.6 * n_electrons) + 4
     return {"occopt": OCCUPATIONS[smearing.method], "tsmear": smearing.width_ev, "nband": n_bands}

@@ -79,7 +79,10 @@ class AseCalculator(Engine):
             raise
 
     def _create_calculator(self, level: Level) -> Any:
-        """Return the calculator with the options of the engine and of a level, which have priority."""
+        """Return the calculator with the options of the engine and of a level, which have priority.
+
+        The calculator is created once, and shared by later calls with the same options.
+        """
         return import_calculator(self.calculator, json.dumps({**self.options, **level.options}, sort_keys=True))
 
 

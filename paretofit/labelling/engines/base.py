@@ -74,7 +74,10 @@ class Engine(StrictSettings, ABC):
         return self.model_dump(exclude={"name"}, exclude_defaults=True)
 
     def warm_up(self, level: Level) -> None:
-        """Import the engine in a worker process, so that the import does not count as cost of the first label."""
+        """Import the engine in a worker process, so that the import does not count as cost of the first label.
+
+        By default, nothing is imported.
+        """
 
     @property
     def program(self) -> str:
@@ -112,11 +115,23 @@ class Engine(StrictSettings, ABC):
 
     @abstractmethod
     def describe_version(self, elements: Iterable[str]) -> str:
-        """Describe the engine for storage with its labels: name, version, and data for some elements."""
+        """Describe the engine for storage with its labels: name, version, and data for some elements.
+
+        Raises
+        ------
+        InputError
+            If the data of an element are missing.
+        """
 
     @abstractmethod
     def count_electrons(self, atoms: Atoms) -> float:
-        """Return the number of electrons (of PAW or pseudopotentials: valence electrons), for the cost estimate."""
+        """Return the number of electrons (of PAW or pseudopotentials: valence electrons), for the cost estimate.
+
+        Raises
+        ------
+        InputError
+            If the data of an element are missing.
+        """
 
     @abstractmethod
     def compute(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> Outcome:
@@ -136,7 +151,9 @@ class Engine(StrictSettings, ABC):
         NotConvergedError
             If self-consistency was not reached.
         EngineError
-            If the engine failed for another reason.
+            If the engine failed for another reason; engines may also raise errors of other types.
+        InputError
+            If the input cannot be written, or the program or a file is missing.
         """
 
     def write_inputs(self, atoms: Atoms, level: Level, folder: Path) -> list[str]:

@@ -130,7 +130,10 @@ class ProgramEngine(Engine):
 
     @abstractmethod
     def write(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> list[str]:
-        """Write the input files of one calculation; return the names of files that the user still has to add."""
+        """Write the input files of one calculation; return the names of files that the user still has to add.
+
+        `atoms` is the result of `make_periodic`; the other parameters and the errors are those of `Engine.compute`.
+        """
 
     @abstractmethod
     def read(self, folder: Path, exit_status: int) -> Outcome:
@@ -266,7 +269,15 @@ class ProgramEngine(Engine):
         return folder / names[0]
 
     def capture_output(self, *arguments: str) -> str:
-        """Run the program, such as to print its version, and return its standard output; empty if it cannot be run."""
+        """Run the program, such as to print its version, and return its standard output.
+
+        The output is empty if the program cannot be started or does not end within a minute.
+
+        Raises
+        ------
+        InputError
+            If no command is set, or the program is missing.
+        """
         # in a temporary directory, because pw.x writes files
         with TemporaryDirectory() as folder, suppress(OSError, subprocess.TimeoutExpired):
             command_line = [*self.command_line, *arguments]
@@ -284,7 +295,7 @@ class ProgramEngine(Engine):
             float(energy), atoms.get_forces(apply_constraint=False), atoms.get_stress(apply_constraint=False), info
         )
 
-    def make_error(self, exit_status: int, log_text: str, pattern: str) -> EngineError:
+    def build_error(self, exit_status: int, log_text: str, pattern: str) -> EngineError:
         """Build the error of a failed run from the last match of `pattern` in its log, or else from the last line."""
         messages = re.findall(pattern, log_text, re.DOTALL) or [line for line in log_text.splitlines() if line.strip()]
         reason = shorten(join_lines(messages[-1] if messages else "no output"), MAX_REASON_LENGTH)
@@ -294,7 +305,7 @@ class ProgramEngine(Engine):
 def make_periodic(atoms: Atoms) -> Atoms:
     """Convert a structure for plane-wave codes: a copy that is periodic along three right-handed cell vectors.
 
-    The vectors of a left-handed cell are reversed, which changes neither lattice and k-points nor forces and stress.
+    The vectors of a left-handed cell are reversed; the lattice, the k-points, the forces and the stress are unchanged.
 
     Raises
     ------

@@ -87,7 +87,7 @@ class Espresso(ProgramEngine):
             if message in output:
                 raise NotConvergedError(f"pw.x ended with: {message}")
         if exit_status or "JOB DONE" not in output:
-            raise self.make_error(exit_status, output, r"%%%\n(.*?)\n\s*%%%")
+            raise self.build_error(exit_status, output, r"%%%\n(.*?)\n\s*%%%")
         info: dict[str, Any] = {}
         if match := re.search(r"convergence has been achieved in\s+(\d+) iterations", output):
             info["iterations"] = int(match[1])
@@ -99,7 +99,10 @@ class Espresso(ProgramEngine):
 
 @lru_cache(maxsize=128)
 def _read_header(path: Path) -> Pseudopotential:
-    """Read the header of a UPF file: XML attributes (version 2) or lines of text (version 1)."""
+    """Read the header of a UPF file, once per process: XML attributes (version 2) or lines of text (version 1).
+
+    Raise InputError if it has no number of valence electrons.
+    """
     text = path.read_text(errors="replace")
     header = parse_xml_attributes(text, "PP_HEADER")
     if not header:
@@ -132,6 +135,7 @@ def _translate_level(level: Level, attempt: int, n_electrons: float, density_cut
         "ecutrho": density_cutoff_ratio * require_cutoff(level) / Ry,
         "conv_thr": SCF_TOLERANCE_FACTOR * level.scf.energy_ev_per_electron * n_electrons / Ry,
         "electron_maxstep": level.scf.max_iterations * 2**attempt,
+        # gentler mixing than by default, and more so with each further attempt
         **({"mixing_beta": 0.3 / 2 ** (attempt - 1), "mixing_ndim": 12} if attempt else {}),
     }
     if smearing.method == "fixed":

@@ -31,7 +31,7 @@ class Gpaw(Engine):
             _count_valence_electrons(symbol)
 
     def check_level(self, level: Level) -> None:
-        """See `Engine.check_level`."""
+        """See `Engine.check_level`; GPAW must be installed, because its functionals depend on the installation."""
         require_cutoff(level)
         if find_spec("gpaw") is None:
             raise InputError(INSTALL_HINT)
@@ -82,7 +82,10 @@ class Gpaw(Engine):
 
 @cache
 def _count_valence_electrons(symbol: str) -> float:
-    """Read the number of valence electrons of an element from its PAW data; raise `InputError` if there are none."""
+    """Read the number of valence electrons of an element from its PAW data, once per process.
+
+    Raise `InputError` if GPAW or the PAW data of the element are not installed.
+    """
     if find_spec("gpaw") is None:
         raise InputError(INSTALL_HINT)
     from gpaw.setup_data import SetupData  # noqa: PLC0415  (an extra)

@@ -80,7 +80,7 @@ class Vasp(ProgramEngine):
         output = read_if_exists(folder / "OUTCAR")
         if exit_status or "General timing" not in output:
             log = read_if_exists(folder / self.log_name)
-            raise self.make_error(exit_status, log + output, r"\n([^\n]*(?:ERROR|Error|BAD NEWS|LAPACK)[^\n]*)")
+            raise self.build_error(exit_status, log + output, r"\n([^\n]*(?:ERROR|Error|BAD NEWS|LAPACK)[^\n]*)")
         iterations = len(re.findall(r"- Iteration ", output))
         if CONVERGED_MESSAGE not in output:
             raise NotConvergedError(f"VASP did not converge within {iterations} iterations (NELM)")
@@ -97,7 +97,10 @@ class Vasp(ProgramEngine):
 
 @lru_cache(maxsize=128)
 def _read_header(path: Path) -> Pseudopotential:
-    """Read the number of valence electrons from a POTCAR; its functional is not checked."""
+    """Read the number of valence electrons from a POTCAR, once per process; its functional is not read.
+
+    Raise InputError if there is no such number.
+    """
     text = path.read_text(errors="replace")
     match = re.search(r"ZVAL\s*=\s*([\d.]+)", text)
     if match is None:
@@ -110,7 +113,8 @@ def _translate_level(level: Level, attempt: int) -> dict[str, Any]:
     return {
         "prec": "Accurate",
         "encut": require_cutoff(level),
-        # The tolerance per electron is used for the whole cell, because errors of forces scale with its square root.
+        # The tolerance per electron is used for the whole cell, because errors of forces scale with the square root of
+        # the tolerance.
         "ediff": level.scf.energy_ev_per_electron,
         "nelm": level.scf.max_iterations * 2**attempt,
         "algo": "Normal",
@@ -121,6 +125,7 @@ def _translate_level(level: Level, attempt: int) -> dict[str, Any]:
         "isif": 2,
         "lwave": False,
         "lcharg": False,
+        # gentler mixing than by default, and more so with each further attempt
         **({"amix": 0.1 / 2 ** (attempt - 1), "bmix": 1e-4} if attempt else {}),
     }
 

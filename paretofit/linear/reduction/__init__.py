@@ -16,16 +16,17 @@ configuration is the upper triangle of BᵀB / N, its diagonal halved, and the r
 upper triangle of M + Mᵀ, its diagonal halved, with M = (dB/dR_aα)ᵀ B: a small matrix product for each row, exact to
 rounding (`paretofit.descriptors`).
 
-**Whitening.** One pass folds the rows [X | Y] of each kind into triangles, for training rows and test rows apart. With
-W the weights of a typical fit, the triangles of the training rows are stacked at W and folded,
+**Whitening.** One pass folds the rows [X | Y] of each kind into triangles, one of training rows and one of test rows.
+With W the weights of a typical fit, the triangles of the training rows are stacked at W and folded,
 
     W [X | Y] = Q [R₀ | θ],   U = X R₀⁻¹,
 
-so that the columns of W U are orthonormal, though those of X may be nearly dependent (1e8 when scaled), and θ is a
-fit of each level. R₀ is upper triangular, so the first p columns of U span the first p columns of X. Test rows are
-stacked, too, at a weight of 1e-6, so that a column that is nonzero only in test rows is retained. A column is dropped,
-and its name reported, if its residual after a fit to earlier columns, |r_jj| in this triangle, is a rounding error. The
-factors of the whitened rows follow from those of the raw rows by a product with R₀⁻¹.
+so that the columns of W U are orthonormal, though those of X may be nearly dependent (with condition numbers of 1e8
+when scaled to unit norm), and θ is a fit of each level. R₀ is upper triangular, so the first p columns of U span the
+first p columns of X. Test rows are stacked, too, at a weight of 1e-6, so that a column that is nonzero only in test
+rows is retained. A column is dropped, and its name reported, if its residual after a fit to earlier columns, |r_jj| in
+this triangle, is a rounding error. The factors of the whitened rows follow from those of the raw rows by a product
+with R₀⁻¹.
 
 **Factors.** With the residuals y' = y − U θ of the baseline θ, the rows of each kind k of a set of configurations,
 for all levels at once, are represented by a triangle (`RowFactor`)
@@ -35,36 +36,37 @@ for all levels at once, are represented by a triangle (`RowFactor`)
 A training subset, the test set, a fold and a bootstrap sample are objects of this class. It has three operations.
 
 *Grow*: more rows A are folded in, R' of [R; A] = Q R', which is stable at any condition number and costs 2 n P²
-operations; rows that are fewer than the columns are not folded. Where the set is well-conditioned, cond(UᵀW²U) ≤ 1e5 at
-the weights W of the whitening, Gram matrices G = RᵀR + AᵀA of the whitened rows suffice: n P² operations at the rate
-of a matrix product. A set remains well-conditioned as it grows. A configuration that counts m times, as in a bootstrap
-sample, has rows multiplied by √m. The subsets of a draw are nested, so they grow along a chain.
+operations; rows that are fewer than the columns are not folded. Where the rows of a kind are well-conditioned,
+cond(UᵀU) ≤ 1e8 with unit columns, and explain the targets only in part, they are added to the Gram matrix
+G = RᵀR + AᵀA instead: n P² operations at the rate of a matrix product, three times as fast. On real data, errors from
+the Cholesky factor of G then agree with those from folded rows to 5e-9. Columns of zeros, such as those of constants in
+force rows, are left out of the Cholesky factor. A set usually remains well-conditioned as it grows; this is checked at
+every subset, whose rows are otherwise folded again. A configuration that counts m times, as in a bootstrap sample, has
+rows multiplied by √m. The subsets of a draw are nested, so they grow along a chain.
 
-*Weight*: the triangles of the kinds are stacked at weights w and folded, or the Gram matrices are added and factorised,
+*Weight*: the triangles of the kinds are stacked at weights w and folded,
 
     Rᵀ[R | C] = Σ_k w_k² U_kᵀ[U_k | Y'_k],   δ_p = R_pp⁻¹ (C_p + R_p> θ_>),   β = R₀_pp⁻¹ (θ_p + δ_p):
 
-the leading blocks of one triangle are those of all smaller models, its right-hand sides those of all levels, so a
-subset and a pair of weights need one triangle, and each level and 2Jmax a triangular solve. The leverages of weighted
-rows are the squared row norms of w U R⁻¹ = w X (R R₀)⁻¹, and their partial sums over the first p columns those of the
-smaller models.
+R_pp is the leading block, and R_p> the columns to the right of it. The leading blocks of one triangle are those of all
+smaller models, and its right-hand sides those of all levels, so a subset and a pair of weights need one triangle, and
+each level and 2Jmax a triangular solve. The leverages of weighted rows are the squared row norms of
+w U R⁻¹ = w X (R R₀)⁻¹, and their partial sums over the first p columns those of the smaller models.
 
 *Residual*: for any coefficients δ,
 
     ‖U_k δ − y'‖² = ‖R_k (δ, −1)‖²,
 
 a sum of squares that cannot cancel, for training and test sets alike. Test rows have a first column of ones; without
-the first row of R, the norm is that of deviations from the mean. From a Gram matrix, the same sum is
-(δ, −1)ᵀG(δ, −1); it is used unless it is below 1e-5 of y'ᵀy'. Energies are few, and may be fitted far better than by
-the baseline, so they always have triangles.
+the first row of R, the norm is that of deviations from the mean. In the Cholesky factor of a Gram matrix, the block of
+the targets is a factor of Y'ᵀY' − CᵀC, in which at most five digits may cancel.
 
 **Conditioning.** The condition number of a fit is that of T = R R₀ D⁻¹, the triangle of the weighted rows in raw
 columns of unit norm, estimated in the 1-norm from products and solves with R and R₀. A fit by a triangle ("factor")
-agrees with QR of the rows to rounding at any condition number; one from Gram matrices to 1e-9, if cond(RᵀR) with unit
-columns is below 1e7, and otherwise the triangle is built from the rows. Where the rank of T is in doubt, or the rows
-are fewer than the columns ("rank-revealing"), a few rows that are equivalent to all of them, A = X D⁻¹, are
-decomposed the other way, Aᵀ = Q T: the null vectors N of this T, found by inverse iteration without pivoting, are the
-dependencies of the rows, and the triangle of [T; Nᵀ] gives the fits of minimum norm at all weights
+agrees with QR of the rows to rounding at any condition number. Where the rank of T is in doubt, or the rows are fewer
+than the columns ("rank-revealing"), a few rows that are equivalent to all of them, A = X D⁻¹, are decomposed the other
+way, Aᵀ = Q T: the null vectors N of this T, found by inverse iteration without pivoting, are the dependencies of the
+rows, and the triangle of [T; Nᵀ] gives the fits of minimum norm at all weights
 (`MinimumNormFactor`). Rank, condition number and solver are columns of the results table.
 
 **Weight path.** With RᵀR = w_E² G_E + w_F² G_F at one ratio w_E/w_F, and the symmetric eigenproblem

@@ -14,7 +14,7 @@ from paretofit.linear.factor import compute_column_scales, compute_rank_toleranc
 from paretofit.linear.reduction import native
 
 N_SPARE_VECTORS = 16  # vectors of the iteration in addition to the expected number of null vectors
-N_ITERATIONS = 2
+N_ITERATIONS = 2  # steps of inverse iteration; few suffice, because the null singular values are tiny
 MAX_NULL_PIVOT = 1e3  # pivot in units of the tolerance; each smaller diagonal element suggests a null vector
 
 
@@ -33,6 +33,7 @@ def estimate_condition(triangles: Sequence[Array], scale: Array) -> float:
         return float("inf")
 
     def multiply(x: Array, *, inverse: bool, transposed: bool) -> Array:
+        # D comes first in T x and T⁻ᵀ x, and last in Tᵀ x and T⁻¹ x; the triangles are in reverse order in the former.
         y, is_scaled_first = x.ravel(), inverse == transposed
         factor = scale if inverse else 1 / scale
         y = y * factor if is_scaled_first else y
@@ -48,7 +49,7 @@ def estimate_condition(triangles: Sequence[Array], scale: Array) -> float:
                 rmatvec=lambda x, k=inverse: multiply(x, inverse=k, transposed=True),
                 dtype=np.float64,
             ),
-            t=1,
+            t=1,  # with more vectors, the estimate would begin with random ones
         )
         for inverse in (False, True)
     ]
@@ -102,10 +103,12 @@ def compute_null_vectors(T: Array, tolerance: float) -> Array:
     T : (p, p) float64
         Upper triangular.
     tolerance : float
+        In the units of T.
 
     Returns
     -------
-    (p, k) float64
+    (p, n_null) float64
+        Without columns if T has full rank.
 
     Notes
     -----
@@ -149,7 +152,9 @@ class MinimumNormFactor:
     null_vectors : (n, n - rank) float64
         N.
     S : (n, n) float64
-    Q, Z : reflectors
+        Upper triangular.
+    Q, Z : Reflectors
+        Of the two decompositions.
     """
 
     scale: Array
@@ -160,7 +165,7 @@ class MinimumNormFactor:
 
     @classmethod
     def from_rows(cls, X: Array, scale: Array, null_vectors: Array | None = None) -> MinimumNormFactor:
-        """Factorise the rows X; `null_vectors` of the same rows at another scale can be reused."""
+        """Factorise the rows X with columns divided by `scale`; `null_vectors` found at another scale can be reused."""
         A = X / scale
         S = np.zeros((len(A),) * 2, order="F")
         Q = native.update_qr(S, A.T)

@@ -117,7 +117,7 @@ def add_gram(G: Any, A: Any) -> None:
 
 
 def multiply_triangle(R: Any, B: Any) -> Any:
-    """Compute R B for an upper triangular R ``(p, p)``; B may be overwritten."""
+    """Compute R B, ``(p, m)``, for an upper triangular R; B may be overwritten."""
     return blas.dtrmm(1.0, R, B, overwrite_b=1) if isinstance(R, np.ndarray) else R @ B
 
 
@@ -138,7 +138,8 @@ def concatenate(arrays: list[Any], axis: int) -> Any:
 def update_qr(R: Any, A: Any, n_trapezoidal: int = 0) -> Any:
     """Return R' of [R; A] = Q R' for an upper triangular R ``(p, p)`` and more rows A ``(n, p)``; R is overwritten.
 
-    The last `n_trapezoidal` rows of A are upper trapezoidal.
+    The last `n_trapezoidal` rows of A are upper trapezoidal; the processor does not read elements below their diagonal,
+    which are zero on other devices.
     """
     if isinstance(A, np.ndarray):
         native.update_qr(R, A, n_trapezoidal)

@@ -3,11 +3,12 @@
 The labels of different levels have different zeros of energy. The rows [U | Y'] of a cheaper level l therefore have
 additional columns, a copy C of the constant columns of its energies, for the offsets o_l of its reference energies:
 
-    min_{β, o}  Σ_l a_l² Σ_k w_k² ‖X_lk β + C_lk o_l − y_lk‖²,   C = 0 in the rows of the top level and of forces.
+    min_{β, o}  Σ_lk a_lk² w_k² ‖X_lk β + C_lk o_l − y_lk‖²,   C = 0 in the rows of the top level and of forces,
 
-The targets are those of the top level's baseline, y_l − U θ_top = Y'_l + U (θ_l − θ_top). All of this is a product of
-the factors of each level's rows with small matrices, so a mixture is a set of `RowFactors` like any other, and needs no
-rows. The offsets are the leading columns, so that smaller models remain leading blocks.
+with a factor a of the energy rows of cheaper levels, which is 1 for all other rows. The targets are relative to the top
+level's baseline, y_l − U θ_top = Y'_l + U (θ_l − θ_top). All of this is a product of the factors of each level's rows
+with small matrices, so the factors of a mixture are `RowFactors` like any other, and need no rows. The offsets are the
+leading columns, so that smaller models remain leading blocks.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class LevelRows:
     level : int
         Position of the level among the targets.
     energy_weight : float
-        Factor a of the energy weight; without energies (0), the level needs no offset.
+        Factor a of the energy weight; with 0, the level has no energies, and therefore needs no offset.
     """
 
     factors: RowFactors
@@ -53,6 +54,7 @@ class MixedFactors:
     factors : RowFactors
         Their columns are the offsets of each cheaper level, the whitened columns, and the targets of one level.
     n_offsets : int
+        Number of leading columns that are offsets.
     level : int
         Position of the top level, whose labels the fits predict.
     basis : WhitenedBasis
@@ -72,14 +74,14 @@ class MixedFactors:
         ----------
         levels : sequence of LevelRows
         n_constant : int
-            Number of leading raw columns that are constant for each composition, such as one for each element. Zero,
-            where the energies of free atoms are exact at every level, means that no offsets are needed.
+            Number of leading raw columns that are constant for each composition, such as one for each element; 0 if the
+            energies of free atoms are exact at every level, so that no offsets are needed.
         """
         basis, top = levels[-1].factors.whitened_basis, levels[-1].level
         constants = basis.whitening.retained_columns[basis.whitening.retained_columns < n_constant]
         constant_columns = basis.whitening.unwhitening[:, constants]
-        counts = [len(constants) if rows.energy_weight > 0 else 0 for rows in levels[:-1]] + [0]
-        n_offsets, P = sum(counts), len(basis.baseline)
+        offset_counts = [len(constants) if rows.energy_weight > 0 else 0 for rows in levels[:-1]] + [0]
+        n_offsets, P = sum(offset_counts), len(basis.baseline)
         by_kind = {}
         for kind in levels[-1].factors.by_kind:
             mixed, is_full = RowFactor(n_offsets + P + 1), False
@@ -90,9 +92,9 @@ class MixedFactors:
                     continue
                 U, Y = np.split(to_numpy(factor.get_equivalent_rows()), [P], axis=1)
                 offsets = np.zeros((len(U), n_offsets))
-                if kind == RowKind.ENERGY and counts[position]:
-                    start = sum(counts[:position])
-                    offsets[:, start : start + counts[position]] = U @ constant_columns
+                if kind == RowKind.ENERGY and offset_counts[position]:
+                    n_earlier = sum(offset_counts[:position])
+                    offsets[:, n_earlier : n_earlier + offset_counts[position]] = U @ constant_columns
                 target = Y[:, rows.level] + U @ (basis.baseline[:, rows.level] - basis.baseline[:, top])
                 mixed.grow(np.asfortranarray(weight * np.column_stack([offsets, U, target])))
                 mixed.n += factor.n - len(U)  # all rows, not only those of the triangle
@@ -104,7 +106,8 @@ class MixedFactors:
     def fit(self, weights: Array, size_indices: Sequence[int]) -> list[ModelFit]:
         """Fit models of some sizes at weights w_E, w_F, w_S; each `ModelFit.delta` is ``(P, 1)``, of the top level.
 
-        The rank is that of the columns of the design, without the offsets.
+        `size_indices` are positions among the basis's sizes. The rank is that of the columns of the design, without the
+        offsets; the fits have no triangle.
         """
         weighted, fits = self.factors.apply_weights(weights), []
         for index in size_indices:

@@ -96,7 +96,10 @@ def update_qr(R: Array, A: Array, n_trapezoidal: int = 0) -> Reflectors:
 
 
 def apply_reflectors(Q: Reflectors, C: Array) -> tuple[Array, Array]:
-    """Compute Q [C; 0] for C ``(p, m)``; return its first p rows and the others; Q must be that of full rows."""
+    """Compute Q [C; 0] for C ``(p, m)``; return its first p rows and the others.
+
+    Q must be from `update_qr` without trapezoidal rows.
+    """
     V, T = Q
     (n, p), panel, m = V.shape, len(T), C.shape[1]
     top, bottom = np.array(C, order="F"), np.zeros((n, m), order="F")

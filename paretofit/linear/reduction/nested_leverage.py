@@ -71,7 +71,10 @@ def compute_reduced_leverage(
 def _compute_row_leverage(
     R: Array, columns: Array, weights: Array, last_columns: Array, device: Device, block: RowBlock
 ) -> tuple[Array, Array, Array]:
-    """Compute the leverage of a block's training rows at every size; return also their kinds and configurations."""
+    """Compute the leverage of a block's training rows at every size, ``(n, n_sizes)``.
+
+    Return also their kinds and configurations. R is the triangle R R₀ of the weighted raw rows.
+    """
     kind = block.kind[block.is_train]
     X = block.X[np.ix_(block.is_train, columns)] * weights[kind][:, None]
     U = solve_rows(device.put(R), device.put(X))

@@ -1,7 +1,7 @@
 """Reduction of a design matrix with any number of rows to a few triangular matrices.
 
-One pass over the rows, block by block, folds those of each kind into triangles, for training rows and test rows apart.
-R₀ and a fit of each level follow from these, and so do the factors of the whitened rows. Afterwards, any fit of a
+One pass over the rows, block by block, folds those of each kind into triangles, one of training rows and one of test
+rows. R₀ and a fit of each level follow from these, and so do the factors of the whitened rows. Afterwards, any fit of a
 subset needs only the factors of this subset, and its test errors need no rows. The equations are in
 `paretofit.linear.reduction`.
 
@@ -61,8 +61,8 @@ class RawFactors:
 
     Attributes
     ----------
-    n_columns : int
-        Number of columns of X.
+    n_columns, width : int
+        Number of columns of X, and of [X | Y].
     factors : mapping of (RowKind, bool) to RowFactor
         The key is the kind and whether the rows are training rows; on the device until `finish`.
     """
@@ -86,6 +86,7 @@ class RawFactors:
         if not (np.isfinite(block.X).all() and np.isfinite(block.Y).all()):
             raise InputError("rows and targets must be finite; remove the configurations without labels")
         X, Y, kind, _, train_mask = block.to(self.device)
+        # The leading column of ones is omitted for training rows.
         rows = linalg.concatenate([self.device.zeros(len(X), 1) + 1.0, X[:, : self.n_columns], Y], 1)
         for (row_kind, is_train), factor in self.factors.items():
             mask = (kind == row_kind) & (train_mask == is_train)
@@ -108,7 +109,7 @@ class RawFactors:
         return self.finish().__dict__
 
     def compute_whitening(self, weights: Array) -> tuple[Whitening, Array]:
-        """Compute the whitening of all rows at some weights, and the whitened coefficients of a fit of all levels.
+        """Compute the whitening of all rows at weights w_E, w_F, w_S, and a fit: ``(P, n_levels)`` coefficients.
 
         Raises
         ------
@@ -121,7 +122,7 @@ class RawFactors:
         for (kind, is_train), factor in self.factors.items():
             if factor.n:
                 weight = float(weights[kind]) * (1.0 if is_train else TEST_WEIGHT)
-                T = linalg.update_qr(T, weight * factor.content[:, int(not is_train) :])
+                T = linalg.update_qr(T, weight * factor.get_equivalent_rows()[:, int(not is_train) :])
         return Whitening.from_triangle(T, self.n_columns)
 
 
@@ -175,7 +176,8 @@ class Reduction(WhitenedBasis):
         Raises
         ------
         InputError
-            If sizes do not ascend or exceed the columns, a value is not finite, or there are no training rows.
+            If sizes do not ascend or exceed the columns, a weight is not positive, a value is not finite, all columns
+            are zero, or there are no training rows.
         """
         raw_factors = RawFactors.from_parts(parts, sizes, mapper=mapper, device=device)
         weights = get_row_weights(np.arange(3), energy_weight, force_weight, stress_weight)
@@ -183,24 +185,30 @@ class Reduction(WhitenedBasis):
 
     @classmethod
     def from_factors(cls, raw_factors: RawFactors, sizes: Array, weights: Array, n_unpenalised: int) -> Reduction:
-        """Compute the whitening and the baseline from the factors of raw rows, and whiten these factors."""
+        """Compute the whitening and the baseline from the factors of raw rows, and whiten these factors.
+
+        The arguments and errors are those of `from_parts`; `weights` are w_E, w_F and w_S, ``(3,)``.
+        """
         with threadpool_limits(1):  # threads within a product would change its rounding
             whitening, baseline = raw_factors.compute_whitening(weights)
             kinds = [
                 kind for kind in RowKind if any(raw_factors.factors[kind, is_train].n for is_train in (True, False))
             ]
-            columns = {kind: raw_factors.factors[kind, True].content[:, : raw_factors.n_columns] for kind in kinds}
-            squared_norms = {kind: linalg.sum_column_squares(A) for kind, A in columns.items()}
+            raw_columns = {
+                kind: raw_factors.factors[kind, True].get_equivalent_rows()[:, : raw_factors.n_columns]
+                for kind in kinds
+            }
+            squared_norms = {kind: linalg.sum_column_squares(A) for kind, A in raw_columns.items()}
             basis = WhitenedBasis(sizes, whitening, weights, baseline, squared_norms, n_unpenalised)
-            train, test = (
+            train_factors, test_factors = (
                 {kind: _whiten_factor(basis, raw_factors.factors[kind, is_train], int(not is_train)) for kind in kinds}
                 for is_train in (True, False)
             )
-        return cls(sizes, whitening, weights, baseline, squared_norms, n_unpenalised, train, test)
+        return cls(sizes, whitening, weights, baseline, squared_norms, n_unpenalised, train_factors, test_factors)
 
     @property
     def train(self) -> RowFactors:
-        """Factors of all training rows."""
+        """Factors of all training rows; they are part of the reduction, so that no rows may be added to them."""
         return RowFactors(self, self.train_factors)
 
     def create_factors(self, device: Device = CPU) -> RowFactors:
@@ -209,12 +217,12 @@ class Reduction(WhitenedBasis):
         return RowFactors(self, {kind: RowFactor(width, device, n_targets) for kind in self.train_factors})
 
     def whiten_parts(self, parts: Sequence[Part], mapper: PartMapper, device: Device, store: StoreRows) -> Reduction:
-        """Whiten and store the rows of all parts; return the reduction with these rows."""
+        """Whiten and store the rows of all parts; return a copy of the reduction with these rows."""
         whiten_block = partial(_whiten_block, self.to(device), device, store)
         return replace(self, stored_rows=map_blocks(parts, whiten_block, mapper))
 
     def compute_test_rms(self, delta: Array, level: int | None = None) -> dict[RowKind, RmsTestErrors]:
-        """Compute the root mean squared residuals of fits for the test rows of each kind.
+        """Compute the root mean squared residuals of fits for the test rows of each kind that is present.
 
         Parameters
         ----------
@@ -227,16 +235,16 @@ class Reduction(WhitenedBasis):
         for kind, factor in self.test_factors.items():
             if factor.n:
                 residuals = factor.compute_residuals(B, targets)
-                own_level, reference_level = np.split(linalg.sum_column_squares(residuals), 2)
+                own_squares, reference_squares = np.split(linalg.sum_column_squares(residuals), 2)
                 centred_squares = linalg.sum_column_squares(factor.centre(residuals[:, n:]))
-                squares = own_level, reference_level, centred_squares
+                squares = own_squares, reference_squares, centred_squares
                 rms[kind] = RmsTestErrors(*(np.sqrt(square / factor.n) for square in squares))
         return rms
 
 
 def _whiten_factor(basis: WhitenedBasis, factor: RowFactor, n_leading: int) -> RowFactor:
     """Return the factor of the whitened rows from that of the raw rows; the first `n_leading` columns do not change."""
-    rows, p = factor.content, n_leading + int(basis.sizes[-1])
+    rows, p = factor.get_equivalent_rows(), n_leading + int(basis.sizes[-1])
     rows = np.hstack([rows[:, :n_leading], basis.whiten(rows[:, n_leading:p], rows[:, p:])])
     whitened_factor = RowFactor(rows.shape[1])
     whitened_factor.grow(rows)
@@ -245,6 +253,7 @@ def _whiten_factor(basis: WhitenedBasis, factor: RowFactor, n_leading: int) -> R
 
 
 def _whiten_block(basis: WhitenedBasis, device: Device, store: StoreRows, block: RowBlock) -> Any:
+    """Whiten a block on a device, and return what `store` returns for its rows."""
     X, Y, *_ = block.to(device)
     return store(basis.whiten(X, Y))
 

@@ -31,7 +31,7 @@ MIN_RELATIVE_REMAINDER = 1e-5  # residual sum of squares relative to that of the
 class RowFactor:
     """Factor of rows A ``(n, width)``, whose size does not depend on n.
 
-    As long as the rows are fewer than the columns, the rows themselves are the factor.
+    As long as the rows are not more than the columns, the rows themselves are the factor.
 
     Attributes
     ----------
@@ -59,22 +59,17 @@ class RowFactor:
 
     @classmethod
     def from_rows(cls, rows: Array, n: int) -> RowFactor:
-        """Restore a factor on the processor from its `content` and its number of rows."""
+        """Restore a factor on the processor from its equivalent rows and its number of rows."""
+        # A square array that represents more rows than it has is the triangle.
         is_matrix = len(rows) == rows.shape[1] < n
         matrix, pending = (np.asfortranarray(rows), []) if is_matrix else (None, [rows] if n else [])
         return cls(rows.shape[1], CPU, matrix=matrix, n=n, _pending=pending)
 
-    @property
-    def content(self) -> Any:
-        """The matrix, or the rows if they are fewer than its columns."""
-        if not self.n:
-            return self.device.zeros(0, self.width)
-        return self.get_equivalent_rows()
-
     def to(self, device: Device) -> RowFactor:
         """Return a copy on a device."""
         matrix, pending = (None if A is None else device.put(to_numpy(A)) for A in (self.matrix, self._join_pending()))
-        return replace(self, device=device, matrix=matrix, _pending=[] if pending is None else [pending])
+        pending_rows = [] if pending is None else [pending]
+        return replace(self, device=device, matrix=matrix, _pending=pending_rows, _triangle=None)
 
     def grow(self, rows: Any, multiplicity: int = 1) -> None:
         """Add rows ``(n, width)``, each `multiplicity` times; they are buffered until there are many."""
@@ -89,13 +84,17 @@ class RowFactor:
             self.finish(is_full=factor.matrix is not None)
 
     def _append(self, rows: Any) -> None:
+        """Buffer rows, and fold the buffered rows when there are many."""
         self._triangle = None
         self._pending.append(rows)
-        min_rows = linalg.get_qr_batch_size(rows) if self.matrix is not None or self.is_gram else self.width
-        if sum(map(len, self._pending)) > min_rows:
+        # A Gram matrix, too, is updated by many rows at once, because each update reads all of it from memory.
+        has_matrix = self.matrix is not None or self.is_gram
+        max_pending_rows = linalg.get_qr_batch_size(rows) if has_matrix else self.width
+        if sum(map(len, self._pending)) > max_pending_rows:
             self.finish(is_full=True)
 
     def _join_pending(self) -> Any:
+        """Return the buffered rows as one array; None if there are none."""
         if len(self._pending) > 1:
             self._pending = [linalg.concatenate(self._pending, 0)]
         return self._pending[0] if self._pending else None
@@ -103,8 +102,8 @@ class RowFactor:
     def finish(self, *, is_full: bool = False) -> RowFactor:
         """Fold the buffered rows into the matrix, and return this factor.
 
-        Without a matrix, rows remain buffered, unless `is_full` says that they are at least as many as the columns, or
-        the factor is a Gram matrix.
+        Without a matrix, rows remain buffered, unless the factor is a Gram matrix, or `is_full` says that the rows
+        are more than the columns.
         """
         if self._pending and (is_full or self.is_gram or self.matrix is not None):
             matrix = self.device.zeros(self.width, self.width) if self.matrix is None else self.matrix
@@ -123,10 +122,10 @@ class RowFactor:
     def is_accurate(self, max_condition: float = MAX_GRAM_CONDITION) -> bool:
         """Return whether fits from the Gram matrix of these rows agree with those from the rows.
 
-        The columns that are not zero must be well-conditioned, and explain the targets only in part, because the
-        residuals are differences of the sums of squares.
+        There must be a matrix, and the columns that are not zero must be well-conditioned. They must explain the
+        targets only in part, because sums of squared residuals are differences of large sums.
         """
-        if self.finish().matrix is None:
+        if not self.n or self.finish().matrix is None:
             return False
         triangle = self._factorise_gram() if self.is_gram else self.matrix
         if triangle is None:
@@ -171,7 +170,9 @@ class RowFactor:
         return self._triangle
 
     def get_equivalent_rows(self) -> Any:
-        """Return rows with the same Gram matrix as all rows: the triangle, or the rows themselves without a matrix."""
+        """Return rows with the same Gram matrix as all rows: the triangle, or without a matrix the rows themselves."""
+        if not self.n:
+            return self.device.zeros(0, self.width)
         return self._join_pending() if self.finish().matrix is None else self.get_triangle()
 
     def get_triangle(self) -> Any:
@@ -192,7 +193,7 @@ class RowFactor:
         return triangle
 
     def compute_residuals(self, B: Array, targets: Array) -> Array:
-        """Compute residuals with the sums of squares of U B − Y over all rows.
+        """Compute an array whose columns have the same norms as the residuals U B − Y of all rows.
 
         Parameters
         ----------
@@ -206,7 +207,10 @@ class RowFactor:
         return to_numpy(rows @ v if self.matrix is None else linalg.multiply_triangle(rows, v))
 
     def centre(self, residuals: Array) -> Array:
-        """Subtract the mean from residuals of rows that begin with a one; of a triangle, drop the first row."""
+        """Remove the mean from `compute_residuals` of rows that begin with a one.
+
+        In the residuals of a triangle, only the first row contains the mean; it is dropped.
+        """
         return residuals[1:] if self.matrix is not None else residuals - residuals.mean(axis=0)
 
     def _stack_coefficients(self, B: Array, targets: Array) -> Any:

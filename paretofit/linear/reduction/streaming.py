@@ -30,6 +30,7 @@ class RowBlock(NamedTuple):
     ----------
     X : (n, p) float64
     Y : (n, n_levels) float64
+        Labels of all levels.
     kind : (n,) int8
         `RowKind`.
     configuration : (n,) int64
@@ -45,7 +46,7 @@ class RowBlock(NamedTuple):
     is_train: Any
 
     def to(self, device: Device) -> RowBlock:
-        """Return a copy on a device, except for the configurations, which remain on the processor."""
+        """Return the block with its arrays on a device, but for the configurations, which remain on the processor."""
         kind = device.put(np.asarray(self.kind, dtype=np.int64))
         return self._replace(X=device.put(self.X), Y=device.put(self.Y), kind=kind, is_train=device.put(self.is_train))
 

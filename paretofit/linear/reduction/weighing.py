@@ -25,7 +25,9 @@ from paretofit.linear.reduction.linalg import to_numpy
 from paretofit.linear.reduction.row_factor import RowFactor
 from paretofit.linear.reduction.whitening import WhitenedBasis
 
-MIN_RELATIVE_DIAGONAL = 1e-8  # of a triangle relative to its columns: far above rounding, far below measured values
+# diagonal element of a triangle relative to the norm of its column: far above rounding errors, and far below the values
+# that were measured for independent columns
+MIN_RELATIVE_DIAGONAL = 1e-8
 RANK_MARGIN = 10.0  # estimated condition numbers are below the true ones by less than this factor
 FACTOR, RANK_REVEALING = "factor", "rank-revealing"
 
@@ -57,12 +59,14 @@ class ModelFit:
     rank : int
         Numerical rank of the weighted rows.
     condition : float
-        Estimated condition number, in the 1-norm, of the weighted rows with columns scaled to unit norm.
+        Estimated condition number, in the 1-norm, of the weighted rows with columns scaled to unit norm; NaN if it was
+        not estimated.
     solver : str
-        "factor", or "rank-revealing" if the rank is below the number of columns.
+        "factor"; "rank-revealing" if the rank is below the number of columns; "svd" for the ridge of `choose_ridge`.
     triangle, basis : (k, k) and (q, k) float64, or None
         With the first q whitened columns U of the weighted rows, U `basis` `triangle`⁻¹ has orthonormal columns
-        (without a ridge). A `basis` of None is the identity; the triangle is None where the rank is deficient.
+        (without a ridge). A `basis` of None is the identity; the triangle is None for fits of minimum norm, mixtures,
+        and `choose_ridge`.
     """
 
     delta: Array
@@ -75,7 +79,7 @@ class ModelFit:
     def compute_loo_residuals(self, rows: Array, kind: Array, group: Array, weights: Array) -> Array:
         """Compute leave-one-out residuals of the fitted rows [U | Y], ``(n, n_levels)``; see `leave_one_out`.
 
-        The fit must have a triangle.
+        The fit must have a triangle; `weights` are w_E, w_F and w_S at which it was fitted.
         """
         w, P = weights[kind][:, None], len(self.delta)
         q = len(np.asarray(self.triangle if self.basis is None else self.basis))
@@ -107,9 +111,9 @@ class RowFactors:
         return sum(factor.n for factor in self.by_kind.values())
 
     def grow(self, rows: Any, kind: Array, multiplicity: int = 1) -> None:
-        """Add whitened rows [U | Y] ``(n, P + n_levels)``, each `multiplicity` times."""
+        """Add whitened rows [U | Y] ``(n, P + n_levels)`` of kinds ``(n,)``, each `multiplicity` times."""
         self.minimum_norm_factors.clear()
-        self.__dict__.pop("raw_rows", None)
+        self.__dict__.pop("raw_rows", None)  # the cached property
         for row_kind, factor in self.by_kind.items():
             positions = np.flatnonzero(kind == row_kind)
             if len(positions):
@@ -139,7 +143,7 @@ class RowFactors:
         return WeightedFactor.from_triangles(self, relative_weights, q)
 
     def compute_rms(self, delta: Array, level: int | None = None) -> dict[RowKind, RmsErrors]:
-        """Compute the root mean squared residuals of fits for the rows of each kind.
+        """Compute the root mean squared residuals of fits for the rows of each kind that is present.
 
         Parameters
         ----------
@@ -156,7 +160,7 @@ class RowFactors:
 
     @cached_property
     def raw_rows(self) -> tuple[Array, Array, Array]:
-        """Rows that are equivalent to those of all kinds, in raw columns, with their targets and kinds."""
+        """Unweighted rows that are equivalent to those of all kinds, in raw columns, with their targets and kinds."""
         factors = {kind: to_numpy(factor.get_equivalent_rows()) for kind, factor in self.by_kind.items() if factor.n}
         kind = np.repeat(np.array(list(factors), dtype=np.int64), [len(rows) for rows in factors.values()])
         U, Y = np.split(np.vstack(list(factors.values())), [len(self.whitened_basis.baseline)], axis=1)
@@ -185,17 +189,20 @@ class WeightedFactor:
 
     @classmethod
     def from_triangles(cls, factors: RowFactors, weights: Array, q: int) -> WeightedFactor:
-        """Fold the triangles, or the rows, of all kinds into one triangle of the first q columns."""
+        """Fold the triangles, or the rows, of all kinds into one triangle of the first q columns.
+
+        If q is below P, all factors must be rows.
+        """
         theta = factors.whitened_basis.baseline
         (largest_kind, largest_factor), *others = sorted(factors.by_kind.items(), key=lambda item: -item[1].n)
         if q == len(theta):
             R = float(weights[largest_kind]) * largest_factor.get_triangle()
-        else:  # all factors are rows
+        else:
             R = largest_factor.device.zeros(*(q + theta.shape[1],) * 2)
             others = [(largest_kind, largest_factor), *others]
         for kind, factor in others:
             A = float(weights[kind]) * factor.get_equivalent_rows()
-            if q < len(theta):
+            if q < len(theta):  # the targets are relative to the baseline, so its part in the omitted columns is added
                 A = linalg.concatenate(
                     [A[:, :q], A[:, len(theta) :] + A[:, q : len(theta)] @ largest_factor.device.put(theta[q:])], 1
                 )
@@ -276,7 +283,7 @@ class WeightedFactor:
 
     @cached_property
     def _approximate_scale(self) -> Array:
-        """Norms of the weighted raw columns of all training rows, ``(p,)``, for estimates of condition numbers."""
+        """Norms of the weighted raw columns, ``(p,)``, of all training rows instead of these; 1 for zero columns."""
         squared_norms = self.factors.whitened_basis.train_squared_norms
         squares = np.sum([self.weights[kind] ** 2 * values for kind, values in squared_norms.items()], axis=0)
         return np.sqrt(np.where(squares > 0, squares, 1.0))

@@ -49,6 +49,13 @@ class WeightPath:
 
         Only the part of the curve between the minima of the two errors is considered, because outside it both errors
         grow. If this part has fewer than `MIN_KNEE_INTERVALS` intervals, the result is the geometric mean of its ends.
+
+        Parameters
+        ----------
+        level_index : int
+            Position of the level.
+        error_type : str
+            "train", "test" or "reference".
         """
         x, y = np.log(self.energy[error_type][:, level_index]), np.log(self.force[error_type][:, level_index])
         first_index, last_index = sorted((int(np.argmin(x)), int(np.argmin(y))))
@@ -71,7 +78,7 @@ class WeightPath:
         )
 
     def find_best_ratio(self, level_index: int, force_per_energy: float, error_type: str = "reference") -> float:
-        """Find the ratio with the smallest sum of energy error and force error / `force_per_energy`.
+        """Find the ratio of the path with the smallest sum of energy error and force error / `force_per_energy`.
 
         Parameters
         ----------
@@ -79,6 +86,8 @@ class WeightPath:
             Position of the level.
         force_per_energy : float
             Force error (eV/Å) that counts as much as an energy error of 1 eV/atom, in 1/Å.
+        error_type : str
+            "train", "test" or "reference".
 
         Raises
         ------
@@ -99,7 +108,7 @@ def compute_weight_path(
     ratio_limits: tuple[float, float] = (0.1, 1000.0),
     n_points: int = 121,
 ) -> WeightPath | None:
-    """Compute the errors of one model size at every ratio w_E/w_F between two limits.
+    """Compute the errors of one model size at many ratios w_E/w_F between two limits; stress rows are ignored.
 
     Parameters
     ----------
@@ -109,7 +118,7 @@ def compute_weight_path(
     size_index : int
         Position among the reduction's sizes.
     ratio_limits, n_points
-        Limits of w_E/w_F, and number of points between them.
+        Smallest and largest w_E/w_F, and number of ratios, both included.
 
     Returns
     -------
@@ -119,12 +128,12 @@ def compute_weight_path(
     Raises
     ------
     InputError
-        If the limits do not ascend, or there are no energy or no force rows.
+        If the limits are not positive and ascending, `n_points` is below 2, or there are no energy or no force rows.
     """
     low, high = ratio_limits
     if not 0 < low < high < np.inf or n_points < 2:
         raise InputError(
-            f"ratio_limits must be positive and ascending, with at least two points; got {ratio_limits} and {n_points}"
+            f"ratio_limits must be positive and ascending, and n_points at least 2; got {ratio_limits} and {n_points}"
         )
     if not all(kind in factors.by_kind and factors.by_kind[kind].n for kind in KIND_NAMES):
         raise InputError("a weight path requires energy rows and force rows")
@@ -172,7 +181,7 @@ class _PathBasis:
         by_kind, theta = {kind: factors.by_kind[kind] for kind in KIND_NAMES}, factors.whitened_basis.baseline
         weights, P = np.array([middle_ratio, 1.0, 1.0]) / max(middle_ratio, 1.0), len(theta)
         factor = RowFactors(factors.whitened_basis, by_kind).apply_weights(weights)
-        if not estimate_gram_condition(factor.R[:p, :p]) < MAX_PATH_CONDITION:
+        if estimate_gram_condition(factor.R[:p, :p]) >= MAX_PATH_CONDITION:
             return None
         weighted_rows = [weights[kind] * to_numpy(by_kind[kind].get_equivalent_rows()) for kind in KIND_NAMES]
         energy_rows = solve_rows(factor.R[:p, :p], weighted_rows[0][:, :p])
@@ -190,10 +199,10 @@ class _PathBasis:
 
 
 def _measure_errors(reduction: Reduction, factors: RowFactors, delta: Array) -> dict[tuple[str, str], Array]:
-    """Measure the errors of a fit by kind of row and type of error."""
+    """Measure the errors of a fit, ``(n_levels,)``, by the name of the kind of row and the type of error."""
     train, test = factors.compute_rms(delta), reduction.compute_test_rms(delta)
     errors: dict[tuple[str, Any], Array] = {}
     for kind, name in KIND_NAMES.items():
-        values = train[kind].own_level, test[kind].own_level, test[kind].reference_level
-        errors |= {(name, error_type): value for error_type, value in zip(ERROR_TYPES, values, strict=True)}
+        rms_errors = train[kind].own_level, test[kind].own_level, test[kind].reference_level
+        errors |= {(name, error_type): rms for error_type, rms in zip(ERROR_TYPES, rms_errors, strict=True)}
     return errors

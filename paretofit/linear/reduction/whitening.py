@@ -84,7 +84,7 @@ class Whitening:
         return solve_rows(self.R, self.select_columns(X))
 
     def to_raw_rows(self, U: Array) -> Array:
-        """Compute the raw rows X = U R₀, ``(n, p)``, with zeros for columns that are zero to rounding.
+        """Compute the raw rows X = U R₀, ``(n, p)``; columns that are zero to rounding are set to zero.
 
         If U has only the first q whitened columns, later raw columns are zero.
         """
@@ -101,7 +101,7 @@ class Whitening:
         return X[:, self.retained_columns] if len(self.dropped_columns) else X[:, : len(self.retained_columns)]
 
     def to_raw_coefficients(self, coefficients: Any) -> Array:
-        """Convert whitened coefficients, ``(p, n)``, to those of the first p retained raw columns, ``(p, n)``."""
+        """Convert whitened coefficients, ``(p, n_fits)``, to those of the first p retained raw columns."""
         p = len(coefficients)
         R = np.asfortranarray(to_numpy(self.R)[:p, :p])
         return np.asarray(lapack.dtrtrs(R, np.asfortranarray(to_numpy(coefficients)), lower=0)[0])
@@ -135,7 +135,7 @@ class WhitenedBasis:
         Whitened coefficients θ of a fit of each level, whose residuals are the targets of whitened rows.
     train_squared_norms : mapping of RowKind to (p,) float64
         Squared norms of the raw columns of the training rows.
-    unpenalised : int
+    n_unpenalised : int
         Number of leading columns of X without ridge penalty.
     """
 
@@ -200,4 +200,6 @@ class WhitenedBasis:
         for k in range(0, len(X), size):
             U = self.whitening.apply(X[k : k + size])
             groups.append(concatenate([U, Y[k : k + size] - U @ self.baseline], 1))
-        return concatenate(groups, 0) if groups else self.baseline[:0, :0].reshape(0, sum(self.baseline.shape))
+        if not groups:
+            return self.baseline[:0, :0].reshape(0, sum(self.baseline.shape))  # no rows, on the device of the baseline
+        return concatenate(groups, 0)

@@ -64,8 +64,7 @@ def train_mace_committee(
     Raises
     ------
     InputError
-        If MACE or the device is missing, an option is invalid, there are no configurations to train on, or existing
-        networks are not trusted.
+        If MACE or the device is missing, and as in `train_members`.
     ExecutionError
         If fewer than two networks could be trained.
     """
@@ -85,7 +84,17 @@ def train_mace_committee(
     descriptors = map_structures(MacePotential.compute_descriptors, committee, structures, "atoms", context)
     calibration, roles = calibrate_committee(committee, structures, calibration_set, context)
     grades = fit_environment_grades(committee.elements, structures, descriptors)
-    uncertainty = Uncertainty(METHOD, calibration, grades, None, 1.0, roles, coverage, level, len(models))
+    uncertainty = Uncertainty(
+        METHOD,
+        calibration,
+        grades,
+        leverage=None,  # networks have no leverages, and the weight is therefore not used
+        energy_weight=1.0,
+        structure_roles=roles,
+        coverage=coverage,
+        level=level,
+        n_members=len(models),
+    )
     calibrated_committee = replace(committee, uncertainty=uncertainty)
     calibrated_committee.write(folder)
     return calibrated_committee

@@ -88,7 +88,8 @@ def build_option_arguments(options: Mapping[str, Any]) -> list[str]:
 def load_calculator(models: Sequence[str], device: str, dtype: str, **keywords: Any) -> Any:
     """Load MACE's ASE calculator for the networks in `models`, which are unpickled.
 
-    `dtype` is "float32" or "float64"; `keywords` are passed to the constructor of the calculator.
+    Whether the networks are trusted is not checked here; see `check_trust`. `dtype` is "float32" or "float64";
+    `keywords` are passed to the constructor of the calculator.
 
     Raises
     ------

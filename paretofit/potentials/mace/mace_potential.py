@@ -115,7 +115,7 @@ class MacePotential(CommitteePotential):
 
     @property
     def _member_records(self) -> list[dict[str, Any]]:
-        """Record of the training of each member; empty if it is unknown."""
+        """Record of the training of each member; an empty list if the records are unknown."""
         return list((self.record or {}).get("members", []))
 
     @property
@@ -127,7 +127,11 @@ class MacePotential(CommitteePotential):
         return f"{epochs[0]} epochs" if epochs[0] == epochs[-1] else f"{epochs[0]} to {epochs[-1]} epochs"
 
     def build_training_table(self) -> tuple[dict[str, Any], ...]:
-        """Build a table with a row for the training of each member, with validation errors in meV/atom and meV/Å."""
+        """Build a table with a row for the training of each member; empty if the records are unknown.
+
+        The columns are ``member``, entries of `TrainedMember.record`, and the validation errors ``energy`` (meV/atom)
+        and ``forces`` (meV/Å).
+        """
         names = ("seed", "epochs", "best_epoch", "stage_two", "stopped_early", "warm_start", "seconds")
         return tuple(
             {
@@ -148,7 +152,7 @@ class MacePotential(CommitteePotential):
             if record["replaced"]
         ]
         n_failed = (self.record or {}).get("failed", 0)
-        return (*events, *([f"{n_failed} members failed twice and are missing"] if n_failed else []))
+        return (*events, *([f"members that failed twice and are missing: {n_failed}"] if n_failed else []))
 
     @property
     def digest(self) -> str:
@@ -176,7 +180,7 @@ class MacePotential(CommitteePotential):
             If the networks lack an element, or MACE is not installed.
         """
         check_elements(atoms, self.elements)
-        # This precedes `limit_torch_threads`, because without torch, its error message says what to install.
+        # The calculator is loaded first, because without torch, this raises an error that says what to install.
         calculator = self._load_calculator()
         with limit_torch_threads():
             results = compute_results(calculator, atoms)

@@ -24,7 +24,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class LossWeightSettings(StrictSettings):
-    """Weights of the squared errors of each property in the loss (eV, eV/Å, eV/Å³)."""
+    """Weights of the squared errors of each property in the loss (errors in eV/atom, eV/Å and eV/Å³)."""
 
     energy: Weight = Field(100.0, description="Weight of energies per atom.")
     forces: Weight = Field(100.0, description="Weight of force components.")
@@ -32,7 +32,7 @@ class LossWeightSettings(StrictSettings):
 
 
 class StageTwoSettings(StrictSettings):
-    """Second training stage with more weight on energies, whose network is used (MACE's ``--swa``)."""
+    """Second training stage (MACE's ``--swa``) with more weight on energies; the network of this stage is used."""
 
     start: Count | None = Field(None, description="Epoch at which the stage starts at the latest; default: 3/4 of all.")
     weights: LossWeightSettings = Field(
@@ -56,7 +56,7 @@ class FoundationSettings(StrictSettings):
 
     @model_validator(mode="after")
     def _check_replay(self) -> Self:
-        """Check that a file of replay structures is specified for the mode "multihead", and only for this mode."""
+        """Raise `ValueError` unless replay structures are specified exactly if the mode is "multihead"."""
         if self.mode == "multihead" and self.replay is None:
             raise ValueError("'mode: multihead' requires 'replay', a file of structures on which the model was trained")
         if self.mode == "naive" and self.replay is not None:
@@ -104,7 +104,7 @@ class MaceSettings(StrictSettings):
 
     @model_validator(mode="after")
     def _check_options(self) -> Self:
-        """Check the start of stage two, and that no option is set that paretofit sets itself."""
+        """Raise `ValueError` if stage two starts too late, or an option is set that paretofit sets itself."""
         if self.stage_two is not None and not self.stage_two_start < self.epochs:
             raise ValueError(f"'stage_two.start', {self.stage_two_start}, must be smaller than 'epochs', {self.epochs}")
         if reserved_options := sorted(set(self.options) & set(RESERVED_OPTIONS)):

@@ -42,7 +42,8 @@ def train_members(
     seed, warm_start_models
         As in `train_mace_committee`.
     context : RunContext
-        `context.jobs` members are trained at the same time on CPUs, and one member on each GPU.
+        `context.jobs` members are trained at the same time on CPUs, and one member on each GPU; with a cluster, one
+        member on each worker.
 
     Returns
     -------
@@ -52,7 +53,8 @@ def train_members(
     Raises
     ------
     InputError
-        If there are no configurations to train on, or existing networks are not trusted.
+        If the training or validation set has no configuration with at least two atoms, an option or the foundation
+        model is invalid, or existing networks are not trusted.
     ExecutionError
         If fewer than two members could be trained.
     """
@@ -172,7 +174,7 @@ def _build_options(settings: MaceSettings, data: MaceData, files: tuple[Path, Pa
         "valid_file": files[1].absolute(),
         "model": "MACE",
         "batch_size": min(settings.batch_size, is_isolated.count(False)),  # MACE omits incomplete batches
-        "valid_batch_size": 16,
+        "valid_batch_size": 16,  # affects only speed and memory
         "scheduler_patience": max(1, settings.patience // 3),  # lowers the learning rate before training stops
         "loss": "stress" if data.has_stress else "weighted",
         **{f"{name}_weight": getattr(settings.weights, name) for name in quantities},
@@ -184,7 +186,7 @@ def _build_options(settings: MaceSettings, data: MaceData, files: tuple[Path, Pa
         options |= {
             "start_swa": settings.stage_two_start,
             "swa_lr": stage_two.learning_rate,
-            "patience": settings.patience,
+            "patience": settings.patience,  # MACE then starts stage two early
             **{f"swa_{name}_weight": getattr(stage_two.weights, name) for name in quantities},
         }
     if (foundation := settings.foundation) is not None:

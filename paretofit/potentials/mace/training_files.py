@@ -58,9 +58,9 @@ class MaceData:
         return any(bool(atoms.pbc.all() and np.isfinite(label.stress).all()) for atoms, label in pairs)
 
     def write(self, folder: Path, r_max: float) -> tuple[Path, Path]:
-        """Write ``train.extxyz`` and ``validate.extxyz`` without isolated atoms, and return their paths in this order.
+        """Write ``train.extxyz`` and ``validate.extxyz`` to `folder`, and return the two paths in this order.
 
-        The energies of isolated atoms are passed to MACE as options instead. `r_max` is the cutoff of the network in Å.
+        Isolated atoms are omitted, because their energies are options of MACE. `r_max` is the cutoff of the network, Å.
         """
         paths = folder / "train.extxyz", folder / "validate.extxyz"
         folder.mkdir(parents=True, exist_ok=True)
@@ -140,6 +140,11 @@ def estimate_atomic_energies(settings: MaceSettings, data: MaceData) -> dict[str
     -------
     dict of str to float
         Energy in eV by element of the training set.
+
+    Raises
+    ------
+    InputError
+        As in `check_foundation`.
     """
     structures, elements = data.training_set.structures, data.elements
     energies = np.array([float(label.energy) for label in data.training_set.labels])

@@ -170,7 +170,7 @@ class MemberTraining:
             write_text(self.folder / "inputs.json", json.dumps(inputs) + "\n")
         try:
             record, model_digest = self.read_result().record, hash_file(self._model_path)
-            is_complete = record.get("sha256") in {None, model_digest}
+            is_complete = record.get("sha256") in {None, model_digest}  # an earlier version stored no digest
             return is_complete and (self.allow_pickle or is_signed([model_digest], record.get("signature")))
         except ExecutionError:  # a problem of the system, such as a full disk
             raise
@@ -252,7 +252,7 @@ class MemberTraining:
         return max(0, self._n_reported_epochs - n_old_epochs)
 
     def _read_log(self) -> str:
-        """Add new complete lines of the log to `history`.
+        """Add new complete lines of the log to `history`, and update the initial loss and the training time.
 
         Return a message if a loss is not finite, or otherwise an empty string.
         """
@@ -345,7 +345,8 @@ class MemberTraining:
     def _complete(self) -> None:
         """Store the network and its record, and delete the checkpoints; replace the member if its loss is too large.
 
-        The loss must be below the initial loss or, for a pretrained network, below a multiple of it.
+        Without a stage two, the validation loss must not exceed the initial loss or, for a pretrained network,
+        `MAX_RELATIVE_LOSS` times the initial loss.
         """
         if not self.history:
             self._replace("it ended before its first epoch")
@@ -353,10 +354,12 @@ class MemberTraining:
         best_epoch = self._find_best_epoch()
         loss = self.history[best_epoch]["loss"]
         is_pretrained = self.warm_start_model is not None or self.settings.foundation is not None
-        max_loss = self._initial_loss * (MAX_RELATIVE_LOSS if is_pretrained else 1.0)
-        if self.settings.stage_two is None and loss > max_loss:  # losses of different stages cannot be compared
+        max_relative_loss = MAX_RELATIVE_LOSS if is_pretrained else 1.0
+        # Losses of different stages cannot be compared. The condition is false if the initial loss is unknown (NaN).
+        if self.settings.stage_two is None and loss > self._initial_loss * max_relative_loss:
+            factor_text = f"{max_relative_loss:g} times " if is_pretrained else ""
             self._replace(
-                f"its error on the validation set, a loss of {loss:.3g}, is not below the "
+                f"its error on the validation set, a loss of {loss:.3g}, is not below {factor_text}the "
                 f"initial {self._initial_loss:.3g}"
             )
             return

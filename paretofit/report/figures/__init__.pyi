@@ -24,9 +24,9 @@ from .style import COLOURS as COLOURS
 from .style import MIN_RELATIVE_ERROR as MIN_RELATIVE_ERROR
 from .style import UNITS as UNITS
 from .style import CannotDrawError as CannotDrawError
+from .style import get_level_colour as get_level_colour
+from .style import get_level_marker as get_level_marker
 from .style import get_parent_figure as get_parent_figure
-from .style import level_colour as level_colour
-from .style import level_marker as level_marker
 from .style import save_figure as save_figure
 from .sweep_figures import plot_energy_force_by_twojmax as plot_energy_force_by_twojmax
 from .sweep_figures import plot_energy_force_tradeoff as plot_energy_force_tradeoff

@@ -35,18 +35,19 @@ def plot_answer(answer: Answer, levels: Sequence[str]) -> np.ndarray:
     Parameters
     ----------
     answer : Answer
-    levels : names in order of cost, which determine their colours
+    levels : names in order of cost; their order determines the colours
 
     Returns
     -------
     (2,) array of Axes
     """
     curve = answer.curve[answer.curve["budget_from"] >= answer.ranges["budget_from"].iloc[0]]
+    # the axis extends beyond the last budget by 15 %
     max_budget = 1.15 * max(float(answer.table["budget"].max()), float(curve["budget_from"].iloc[-1]))
     best_names = curve[answer.compared].astype(str)
     distinct_names = list(dict.fromkeys(best_names))
     all_names = levels if answer.compared == "level" else distinct_names
-    colours = best_names.map({name: style.level_colour(name, all_names) for name in distinct_names})
+    colours = best_names.map({name: style.get_level_colour(name, all_names) for name in distinct_names})
     with style.use_publication_style():
         figure = Figure(figsize=(style.PAGE_WIDTH_IN, 2.35))
         axes = figure.subplots(1, 2)
@@ -66,7 +67,7 @@ def plot_answer(answer: Answer, levels: Sequence[str]) -> np.ndarray:
 
 
 def plot_front_at_budgets(answer: Answer) -> Axes:
-    """Plot the front of energy and force errors at the largest budgets of the table, at most four, as a curve each."""
+    """Plot the front of energy and force errors as a curve for each of the four largest budgets of the table."""
     budgets = list(answer.table["budget"])[-MAX_FRONT_CURVES:]
     with style.use_publication_style():
         figure = Figure(figsize=(style.COLUMN_WIDTH_IN, 2.5))
@@ -77,6 +78,7 @@ def plot_front_at_budgets(answer: Answer) -> Axes:
             affordable = answer.options[answer.options["label_seconds"] <= budget]
             front = pareto.pareto_front(affordable, list(ERROR_UNITS))
             front = front.drop_duplicates(list(ERROR_UNITS)).sort_values("energy")
+            # the largest budget is darkest; 0.85 excludes colours that are too pale on white
             colour = _CURVE_COLOURS(0.85 * (1 - position / max(1, len(budgets) - 1)))
             ax.plot(
                 front["energy"], front["force"], "-o", markersize=2.2, linewidth=1.1, color=colour,
@@ -105,8 +107,8 @@ def _draw_steps(ax: Axes, curve: pd.DataFrame, kind: str, colours: pd.Series, ma
         steps = rows[columns].to_numpy(dtype=float)
         error, low, high = np.vstack([steps, steps[-1]]).T  # the last step extends to the last budget
         colour = colours[rows.index[0]]
-        line = ":" if rows["beyond"].iloc[0] else "-"
-        ax.plot(budgets, error, line, drawstyle="steps-post", color=colour, linewidth=1.8)
+        line_style = ":" if rows["beyond"].iloc[0] else "-"
+        ax.plot(budgets, error, line_style, drawstyle="steps-post", color=colour, linewidth=1.8)
         ax.fill_between(budgets, low, high, step="post", color=colour, alpha=0.22, linewidth=0)
 
 
@@ -117,7 +119,7 @@ def _choose_limits(curve: pd.DataFrame, kind: str) -> tuple[float, float]:
 
 
 def _set_budget_ticks(ax: Axes, answer: Answer) -> None:
-    """Set ticks at the budgets of the table and at round budgets below them, unless their names would overlap."""
+    """Set ticks at the budgets of the table and at round budgets below them, without those too near to a lower tick."""
     (low, high), table_budgets = ax.get_xlim(), [float(budget) for budget in answer.table["budget"]]
     round_budgets = (ROUND_BUDGETS if answer.has_cost else ROUND_COUNTS)[0]
     budgets = [*(budget for budget in round_budgets if low < budget < table_budgets[0]), *table_budgets]

@@ -101,12 +101,17 @@ def set_log_ticks(ax: Axes, axis_name: Literal["x", "y"], low: float, high: floa
 
 
 def _format_tick(value: float, _position: object = None) -> str:
-    """Format the label of a tick, with an exponent only for very small or large numbers; see `FuncFormatter`."""
+    """Format the label of a tick, with an exponent only for very small or large numbers.
+
+    `FuncFormatter` requires the second parameter.
+    """
     return f"{value:g}" if 1e-3 <= value < 1e5 else f"{value:.0e}"
 
 
 def annotate_outside(ax: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str] = (), kind: str = "") -> str:
     """Write above the axes how many points are outside the limits, and to which groups they belong.
+
+    Points with NaN count as outside. The groups are omitted if the note would not fit above the axes.
 
     Parameters
     ----------

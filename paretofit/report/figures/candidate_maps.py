@@ -63,7 +63,7 @@ def embed_by_pca(table: pd.DataFrame) -> np.ndarray:
 
 
 def embed_by_tsne(table: pd.DataFrame) -> np.ndarray:
-    """Compute a t-SNE map, ``(n, 2)``, of the standardised descriptors, from their principal components as a start."""
+    """Compute a t-SNE map, ``(n, 2)``, of the standardised descriptors, initialised with principal components."""
     from sklearn.manifold import TSNE  # noqa: PLC0415  (slow to import)
 
     # t-SNE considers three times as many neighbours as the perplexity, so there must be as many other points.
@@ -81,9 +81,9 @@ def draw_candidate_map(ax: Axes, table: pd.DataFrame, points: np.ndarray, method
     kinds = list(dict.fromkeys(table["kind"]))
     is_chosen = table["chosen"].to_numpy(dtype=bool) if "chosen" in table else np.zeros(len(table), dtype=bool)
     for kind in kinds:
-        colour, shape = _select_style(kind, kinds)
+        colour, marker = _select_style(kind, kinds)
         x, y = points[(table["kind"] == kind).to_numpy()].T
-        ax.scatter(x, y, s=9, linewidths=0, alpha=0.7, label=kind, marker=shape, color=colour)
+        ax.scatter(x, y, s=9, linewidths=0, alpha=0.7, label=kind, marker=marker, color=colour)
     if is_chosen.any():
         x, y = points[is_chosen].T
         ax.scatter(x, y, s=22, facecolors="none", edgecolors="black", linewidths=0.7, label="selected")
@@ -106,7 +106,7 @@ def draw_distribution(ax: Axes, table: pd.DataFrame, column: str, label: str) ->
 def _select_style(kind: str, kinds: Sequence[str]) -> tuple[str, str]:
     """Select the colour and the marker of a kind: fixed for `KINDS`, by order of appearance for other kinds."""
     all_kinds = [*KINDS, *(name for name in kinds if name not in KINDS)]
-    return COLOURS[all_kinds.index(kind) % len(COLOURS)], style.level_marker(kind, all_kinds)
+    return COLOURS[all_kinds.index(kind) % len(COLOURS)], style.get_level_marker(kind, all_kinds)
 
 
 def _standardise_descriptors(table: pd.DataFrame) -> np.ndarray:

@@ -39,7 +39,7 @@ class FigurePlan:
 def render_figure(
     plan: FigurePlan, folder: Path, formats: Sequence[str] = ("png", "svg"), dpi: float | None = None
 ) -> ReportFigure:
-    """Draw a figure and save it as files, in place of older files of the figure.
+    """Remove older files of a figure, draw it, and save it as files.
 
     Parameters
     ----------

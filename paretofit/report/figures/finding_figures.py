@@ -14,7 +14,7 @@ from paretofit.report.figures.drawing import FigurePlan
 from paretofit.report.findings.finding import Finding, FindingDots
 from paretofit.report.wording import format_number
 
-CLEAR_COLOUR, UNCLEAR_COLOUR = "#0072B2", "#888888"  # of dots whose interval excludes or contains the reference
+CLEAR_COLOUR, UNCLEAR_COLOUR = "#0072B2", "#888888"  # colours of dots whose interval excludes or contains the reference
 GROUP_HEIGHT_IN, CHARACTER_WIDTH_IN = 0.27, 0.062  # height of a group, and width of a character of its name
 MAX_NAME_SHARE = 0.5  # largest share of the width of the figure for the names of groups
 TICK_SERIES = ((1.0,), (1.0, 3.0), (1.0, 1.5, 2.0, 3.0, 5.0))  # multiples of each power of ten, coarsest first
@@ -38,7 +38,8 @@ def plan_finding_figures(findings: Sequence[Finding]) -> Iterator[FigurePlan]:
 def plot_dots(dots: FindingDots) -> np.ndarray:
     """Plot the values of each group as dots with their intervals, and a line at the reference.
 
-    There is a panel for each kind of error. Dots are hollow if their interval contains the reference.
+    There is a panel for each kind of error. Dots are hollow if their interval contains the reference, and filled if it
+    does not or is unknown.
 
     Returns
     -------
@@ -116,7 +117,7 @@ def _draw_panel(ax: Axes, table: pd.DataFrame, groups: Sequence[str], reference:
 def _set_value_axis(ax: Axes, table: pd.DataFrame, reference: float) -> None:
     """Set limits that contain all values, the reference, and the ends of intervals within `MAX_INTERVAL_RATIO`.
 
-    The axis is linear for the reference 0, and logarithmic for others.
+    The axis is logarithmic, except for the reference 0, for which it is linear and contains all intervals.
     """
     value = table["value"].to_numpy(dtype=float)
     low, high = (table[name].fillna(table["value"]).to_numpy(dtype=float) for name in ("low", "high"))

@@ -33,6 +33,11 @@ def plot_front_by_cost(front: pd.DataFrame, levels: Sequence[str]) -> np.ndarray
     Returns
     -------
     (n_twojmax,) array of Axes, in increasing 2Jmax
+
+    Raises
+    ------
+    CannotDrawError
+        If no point has a cost above zero.
     """
     frame, unit = _add_cost_column(front)
     x, y = ("ref_energy", f"test {ENERGY_LABEL}"), ("ref_force", f"test {FORCE_LABEL}")
@@ -42,7 +47,7 @@ def plot_front_by_cost(front: pd.DataFrame, levels: Sequence[str]) -> np.ndarray
 def plot_force_error_against_cost(front: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
     """Plot force RMSE against DFT cost of the points on the front, coloured by energy RMSE.
 
-    The parameters and the returned array are those of `plot_front_by_cost`.
+    The parameters, the returned array and the exceptions are those of `plot_front_by_cost`.
     """
     frame, unit = _add_cost_column(front)
     x, y = ("cost", f"DFT cost ({unit})"), ("ref_force", f"test {FORCE_LABEL}")
@@ -61,8 +66,8 @@ def _add_cost_column(front: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     positive_seconds = seconds[np.isfinite(seconds) & (seconds > 0)]
     if positive_seconds.size == 0:
         raise CannotDrawError("No point of the front has a DFT cost above zero, so the cost cannot be drawn.")
-    length, unit = choose_time_unit(float(np.median(positive_seconds)))
-    return front.assign(cost=seconds / length, level=front["level"].astype(str)), unit
+    unit_seconds, unit = choose_time_unit(float(np.median(positive_seconds)))
+    return front.assign(cost=seconds / unit_seconds, level=front["level"].astype(str)), unit
 
 
 def _plot_front_panels(
@@ -118,7 +123,7 @@ def _draw_panel(
         if is_level.any():
             ax.scatter(
                 x[is_level], y[is_level], c=face[is_level], cmap=_COLOUR_MAP, norm=norm, s=22, linewidths=0.8,
-                marker=style.level_marker(level, levels), edgecolors=style.level_colour(level, levels),
+                marker=style.get_level_marker(level, levels), edgecolors=style.get_level_colour(level, levels),
                 label=f"level {level}",
             )  # fmt: skip
     return set(rows["level"][axes_tools.find_inside_axes(ax, x, y)])

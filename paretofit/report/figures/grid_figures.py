@@ -59,9 +59,10 @@ def plot_level_grid(grid: pd.DataFrame) -> np.ndarray:
 def plot_grid_convergence(grid: pd.DataFrame, configurations: pd.DataFrame) -> np.ndarray:
     """Plot the energy errors of each configuration against the cutoff and against the k-point spacing.
 
-    The other of the two is that of the reference. The mean over configurations is subtracted, because a fit absorbs it;
-    the remaining errors differ between structures (Fig. S1 of Baghishov et al., Digital Discovery (2025), doi
-    10.1039/d5dd00294j). The numbers above the axes are the root mean squares over configurations.
+    In each of the two panels, the other setting is that of the reference. The mean over configurations is subtracted
+    from the errors of a level, because a fit absorbs it; the remaining errors differ between structures (Fig. S1 of
+    Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j). The numbers above the axes are the root mean
+    squares over configurations.
 
     Parameters
     ----------

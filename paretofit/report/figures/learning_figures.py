@@ -35,7 +35,7 @@ SET_LABELS = {"first_test": "first test set (fixed)", "test": "growing test set"
 
 
 def select_iteration_colours(iterations: Sequence[int]) -> dict[int, Any]:
-    """Select a colour for each iteration, from dark to light."""
+    """Select an RGBA colour for each iteration, from dark to light."""
     shades = mpl.colormaps["viridis"](np.linspace(0, 0.92, max(len(iterations), 1)))
     return dict(zip(sorted(iterations), shades, strict=True))
 
@@ -49,7 +49,9 @@ def plot_errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
     Parameters
     ----------
     iterations : DataFrame
-        ``iteration, n_train`` and ``<set>_<property>`` with ``_members`` and ``_spread``, as in ``iterations.csv``.
+        ``iteration``, ``n_train`` and, for each set and property, the error of the potential, ``<set>_<property>``; for
+        the training and the test set also the mean and the standard deviation of the errors of the members, with the
+        suffixes ``_members`` and ``_spread``; as in ``iterations.csv``.
 
     Returns
     -------
@@ -82,21 +84,21 @@ def plot_errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
 def _draw_errors(ax: Axes, iterations: pd.DataFrame, set_name: str, property_name: str) -> np.ndarray:
     """Draw the errors of the potential on a set and, for the training and the test set, those of its members.
 
-    The errors on the first test set are weighted if the table has such a column.
+    The errors on the first test set are those of the column with the suffix ``_weighted``, if the table has it.
 
     Returns
     -------
     (n,) float64
         All drawn errors and upper ends of bars.
     """
-    colour, marker, line = SETS[set_name]
+    colour, marker, line_style = SETS[set_name]
     label, column = SET_LABELS.get(set_name, set_name), f"{set_name}_{property_name}"
     numbers, errors = iterations["iteration"], iterations[column]
     is_first_test = set_name == "first_test"
     if is_first_test:
         errors = iterations.get(f"{column}_weighted", errors)
     width = 2.0 if is_first_test else 0.9
-    ax.plot(numbers, errors, color=colour, marker=marker, linestyle=line, linewidth=width, label=label)
+    ax.plot(numbers, errors, color=colour, marker=marker, linestyle=line_style, linewidth=width, label=label)
     if set_name not in {"train", "test"}:
         return errors.to_numpy(float)
     members, spread = iterations[f"{column}_members"], iterations[f"{column}_spread"]
@@ -111,7 +113,8 @@ def _draw_errors(ax: Axes, iterations: pd.DataFrame, set_name: str, property_nam
 def plot_batch_errors(batches: pd.DataFrame) -> np.ndarray:
     """Plot true against predicted errors of new frames, coloured by the iteration that labelled them.
 
-    The predictions are those of the committee that chose the frames, before it was trained on them.
+    The predictions are those of the committee that chose the frames, before it was trained on them. The titles give the
+    median ratio of true to predicted errors; the band contains ratios within a factor of `CLOSE_RATIO`.
 
     Parameters
     ----------
@@ -167,7 +170,7 @@ def plot_disagreement_by_iteration(points: pd.DataFrame, calibration: pd.DataFra
     points : DataFrame
         ``of`` (iteration of the committee), and for each property ``*_std`` (disagreement) and ``*_committee_error``.
     calibration : DataFrame
-        ``of``, ``property``, and the ``slope`` a.
+        ``of``, ``property``, and the ``slope`` a, in the order of iterations.
 
     Returns
     -------
@@ -197,8 +200,8 @@ def plot_disagreement_by_iteration(points: pd.DataFrame, calibration: pd.DataFra
 def _limit_to_last_iteration(ax: Axes, points: pd.DataFrame, name: str) -> None:
     """Limit the axes to the points of the last committee, and note how many points are outside.
 
-    The points of the first committees, which span more decades, would compress the others. Without two positive points
-    of the last committee, the limits stay as they are.
+    The points of the first committees, which span more decades, would compress those of later ones. Without
+    two positive points of the last committee, the limits stay as they are.
     """
     error, disagreement = points[f"{name}_committee_error"], points[f"{name}_std"]
     is_last = (points["of"] == points["of"].max()) & (disagreement > 0)

@@ -69,7 +69,7 @@ def plot_level_errors(table: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
             axes, ("energy_rmsd", "force_rmsd"), ("energy RMSD (meV/atom)", "force RMSD (meV/Å)"), strict=True
         ):
             names = table["level"].astype(str)
-            ax.bar(names, table[column], color=[style.level_colour(name, levels) for name in names], width=0.65)
+            ax.bar(names, table[column], color=[style.get_level_colour(name, levels) for name in names], width=0.65)
             values = table[column].to_numpy(dtype=float)
             positive = values[values > 0]
             if positive.size and positive.max() > MAX_LINEAR_RATIO * positive.min():
@@ -197,20 +197,20 @@ def _plot_parity(points: pd.DataFrame, levels: Sequence[str], quantity: str, uni
     with style.use_publication_style():
         axes = _create_panel_pairs(len(compared_levels))
         norm = _choose_vector_norm(points["shortest_vector"].to_numpy(float))
-        for (parity, error), level in zip(axes, compared_levels, strict=True):
+        for (parity_ax, error_ax), level in zip(axes, compared_levels, strict=True):
             rows = points[points["level"] == level]
-            rows = rows.iloc[np.random.default_rng(0).permutation(len(rows))]  # so that no colour is always on top
+            rows = rows.iloc[np.random.default_rng(0).permutation(len(rows))]  # so that no colour hides all others
             x, errors = rows["x"].to_numpy(float), rows["error"].to_numpy(float)
-            _draw_points(parity, x, rows["y"].to_numpy(float), rows, norm)
-            _draw_points(error, x, errors, rows, norm)
-            parity.axline((0, 0), slope=1, color="black", linewidth=0.6, zorder=1)
-            error.axhline(0, color="black", linewidth=0.6, zorder=1)
-            _draw_medians(error, x, errors, **_MEDIAN_STYLE)
-            _add_title(parity, level, levels, f"RMSD {format_number(np.sqrt(np.mean(errors**2)))} {units[1]}")
-            parity.set_ylabel(f"{quantity} ({units[0]})")
-            error.set_ylabel(f"error ({units[1]})")
-            error.set_xlabel(f"{quantity} at level {style.escape_mathtext(levels[-1])} ({units[0]})")
-            error.figure.align_ylabels([parity, error])
+            _draw_points(parity_ax, x, rows["y"].to_numpy(float), rows, norm)
+            _draw_points(error_ax, x, errors, rows, norm)
+            parity_ax.axline((0, 0), slope=1, color="black", linewidth=0.6, zorder=1)
+            error_ax.axhline(0, color="black", linewidth=0.6, zorder=1)
+            _draw_medians(error_ax, x, errors, **_MEDIAN_STYLE)
+            _add_title(parity_ax, level, levels, f"RMSD {format_number(np.sqrt(np.mean(errors**2)))} {units[1]}")
+            parity_ax.set_ylabel(f"{quantity} ({units[0]})")
+            error_ax.set_ylabel(f"error ({units[1]})")
+            error_ax.set_xlabel(f"{quantity} at level {style.escape_mathtext(levels[-1])} ({units[0]})")
+            error_ax.figure.align_ylabels([parity_ax, error_ax])
         if norm is not None:
             _add_colour_bar(axes, norm)
     return axes
@@ -218,10 +218,10 @@ def _plot_parity(points: pd.DataFrame, levels: Sequence[str], quantity: str, uni
 
 def _create_panel_pairs(count: int) -> np.ndarray:
     """Create pairs of panels with a common x axis, two pairs in a row; return ``(count, 2)`` Axes, upper first."""
-    columns, rows = min(count, 2), (count + 1) // 2
-    width = style.PAGE_WIDTH_IN if columns == 2 else style.COLUMN_WIDTH_IN
-    figure = Figure(figsize=(width, 3.3 * rows + 0.5), layout="constrained")
-    grid = figure.add_gridspec(2 * rows, columns, height_ratios=(3, 2) * rows)
+    n_columns, n_rows = min(count, 2), (count + 1) // 2
+    width = style.PAGE_WIDTH_IN if n_columns == 2 else style.COLUMN_WIDTH_IN
+    figure = Figure(figsize=(width, 3.3 * n_rows + 0.5), layout="constrained")
+    grid = figure.add_gridspec(2 * n_rows, n_columns, height_ratios=(3, 2) * n_rows)
     pairs = np.empty((count, 2), dtype=object)
     for index in range(count):
         row, column = 2 * (index // 2), index % 2
@@ -262,12 +262,11 @@ def _draw_points(ax: Axes, x: np.ndarray, y: np.ndarray, rows: pd.DataFrame, nor
     vectors = rows["shortest_vector"].to_numpy(float)
     has_colour = np.isfinite(vectors) & (norm is not None)
     size = _choose_marker_size(len(x))
-    grey, coloured = (np.flatnonzero(mask)[:MAX_PARITY_POINTS] for mask in (~has_colour, has_colour))
-    ax.scatter(x[grey], y[grey], s=size, color="#777777", **_POINT_STYLE)
-    if coloured.size:
-        ax.scatter(
-            x[coloured], y[coloured], s=size, c=vectors[coloured], cmap=_create_colour_map(), norm=norm, **_POINT_STYLE
-        )
+    grey_indices, indices = (np.flatnonzero(mask)[:MAX_PARITY_POINTS] for mask in (~has_colour, has_colour))
+    ax.scatter(x[grey_indices], y[grey_indices], s=size, color="#777777", **_POINT_STYLE)
+    if indices.size:
+        colours: dict[str, Any] = {"c": vectors[indices], "cmap": _create_colour_map(), "norm": norm}
+        ax.scatter(x[indices], y[indices], s=size, **colours, **_POINT_STYLE)
     ax.set(xlim=_choose_limits(x), ylim=_choose_limits(y))
     ax.yaxis.set_major_locator(MaxNLocator(5))
     axes_tools.annotate_outside(ax, x, y)
@@ -290,16 +289,16 @@ def _choose_limits(values: np.ndarray) -> tuple[float, float]:
 
 def _add_title(ax: Axes, level: str, levels: Sequence[str], text: str) -> None:
     """Write the level and a text above the axes, after the marker of the level."""
-    ax.set_title(f"     level {style.escape_mathtext(level)}: {text}", loc="left")
+    ax.set_title(f"     level {style.escape_mathtext(level)}: {text}", loc="left")  # the spaces are for the marker
     position = offset_copy(ax.transAxes, style.get_parent_figure(ax), x=5, y=9, units="points")
     ax.plot(
         0, 1, transform=position, clip_on=False, linestyle="none", markersize=5,
-        marker=style.level_marker(level, levels), color=style.level_colour(level, levels),
+        marker=style.get_level_marker(level, levels), color=style.get_level_colour(level, levels),
     )  # fmt: skip
 
 
-def _draw_medians(ax: Axes, x: np.ndarray, y: np.ndarray, **line: Any) -> None:
-    """Draw medians of y in equal intervals of x, if there are enough points, with the style `line`."""
+def _draw_medians(ax: Axes, x: np.ndarray, y: np.ndarray, **line_style: Any) -> None:
+    """Draw medians of y in equal intervals of x, if there are enough points."""
     if len(x) < MIN_MEDIAN_POINTS:
         return
     # The factor 1 - 1e-9 puts the largest x into the last interval; a range of zero is replaced by 1.
@@ -309,13 +308,13 @@ def _draw_medians(ax: Axes, x: np.ndarray, y: np.ndarray, **line: Any) -> None:
     empty_intervals = set(range(_N_INTERVALS)) - set(intervals)
     # empty intervals become NaN, which breaks the line; those with too few points are skipped
     medians = medians.reindex(sorted({*medians.index, *empty_intervals}))
-    ax.plot(medians["x"].to_numpy(float), medians["y"].to_numpy(float), path_effects=style.HALO, zorder=3, **line)
+    ax.plot(medians["x"].to_numpy(float), medians["y"].to_numpy(float), path_effects=style.HALO, zorder=3, **line_style)
 
 
 def _draw_densities(ax: Axes, values: dict[str, np.ndarray], levels: Sequence[str]) -> None:
     """Draw kernel densities in a window around the energies of the reference, and note the shares outside it."""
     reference = values[levels[-1]]
-    spread = float(np.ptp(reference)) or 0.1
+    spread = float(np.ptp(reference)) or 0.1  # eV/atom, if all energies are equal
     low, high = float(reference.min()) - 0.35 * spread, float(reference.max()) + 0.35 * spread
     grid = np.linspace(low, high, _N_GRID_POINTS)
     # Half of Silverman's width for the reference, because these densities have several peaks.
@@ -332,8 +331,8 @@ def compute_kernel_density(values: np.ndarray, grid: np.ndarray, width: float) -
     """Compute the Gaussian kernel density of `values` on a grid, ``(len(grid),)``, in blocks that limit the memory."""
     total = np.zeros(len(grid))
     for start in range(0, len(values), 2000):
-        steps = (grid[:, None] - values[None, start : start + 2000]) / width
-        total += np.exp(-0.5 * steps**2).sum(axis=1)
+        distances = (grid[:, None] - values[None, start : start + 2000]) / width
+        total += np.exp(-0.5 * distances**2).sum(axis=1)
     return np.asarray(total / (len(values) * width * np.sqrt(2 * np.pi)))
 
 
@@ -370,7 +369,7 @@ def _find_largest_inlier(values: np.ndarray) -> float:
 def _select_line_style(level: str, levels: Sequence[str]) -> dict[str, Any]:
     """Select the style of the line of a level; the line of the reference is thick and below all others."""
     width, order = (2.4, 2) if level == levels[-1] else (1.0, 3)
-    return {"color": style.level_colour(level, levels), "linewidth": width, "zorder": order}
+    return {"color": style.get_level_colour(level, levels), "linewidth": width, "zorder": order}
 
 
 def _build_line_handle(level: str, levels: Sequence[str]) -> Line2D:
@@ -383,12 +382,12 @@ def _build_line_handle(level: str, levels: Sequence[str]) -> Line2D:
 def _draw_by_vector(ax: Axes, rows: pd.DataFrame, compared_levels: Sequence[str], levels: Sequence[str]) -> None:
     """Draw points and medians of the column ``value`` on a logarithmic axis; zeros count as points outside the axes."""
     vectors, values = rows["shortest_vector"].to_numpy(float), rows["value"].to_numpy(float)
-    nonzero = values[values >= MIN_FORCE_RMSD_MEV_PER_ANGSTROM]
+    nonzero = values[values >= MIN_FORCE_RMSD_MEV_PER_ANGSTROM]  # energies in meV/atom have the same limit
     if not nonzero.size:
         raise CannotDrawError("All levels give the same labels, so there are no errors to draw.")
     for level in compared_levels:
         is_level = (rows["level"] == level).to_numpy()
-        colour, marker = style.level_colour(level, levels), style.level_marker(level, levels)
+        colour, marker = style.get_level_colour(level, levels), style.get_level_marker(level, levels)
         sample = np.random.default_rng(0).permutation(np.flatnonzero(is_level))[:MAX_SHARED_PANEL_POINTS]
         size = _choose_marker_size(len(vectors))
         ax.scatter(vectors[sample], values[sample], s=size, alpha=0.45, color=colour, **_POINT_STYLE)

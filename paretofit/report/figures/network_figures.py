@@ -72,12 +72,17 @@ def plot_network_costs(models: pd.DataFrame, levels: Sequence[str]) -> np.ndarra
     (2, 2) array of Axes
         Force errors in the first row, energy errors in the second; MD cost in the first column, label cost in the
         second.
+
+    Raises
+    ------
+    CannotDrawError
+        If no network has both errors and both costs.
     """
     rows = select_finite_rows(models, OBJECTIVES)
     if not (rows["model_type"] == MACE).any():
         raise style.CannotDrawError("No network has all of its errors and costs.")
-    length, unit = choose_time_unit(float(rows["label_seconds"].median()))
-    rows = rows.assign(label_seconds=rows["label_seconds"] / length)
+    unit_seconds, unit = choose_time_unit(float(rows["label_seconds"].median()))
+    rows = rows.assign(label_seconds=rows["label_seconds"] / unit_seconds)
     cost_labels = {MD_COST_COLUMN: "MD cost (µs/atom/step)", "label_seconds": f"DFT cost ({unit})"}
     size = (style.PAGE_WIDTH_IN, 0.86 * style.PAGE_WIDTH_IN)
     with style.use_publication_style():
@@ -87,7 +92,7 @@ def plot_network_costs(models: pd.DataFrame, levels: Sequence[str]) -> np.ndarra
                 _draw_models(ax, rows, cost, error, levels)
                 ax.set(xlabel=cost_label, ylabel=f"test {error_label}")
         shown_levels = [level for level in levels if level in set(rows["level"])]
-        handles = [Line2D([], [], color=style.level_colour(level, levels), marker="o", linestyle="", markersize=4,
+        handles = [Line2D([], [], color=style.get_level_colour(level, levels), marker="o", linestyle="", markersize=4,
                           label=f"level {style.escape_mathtext(level)}") for level in shown_levels]  # fmt: skip
         handles += [
             Line2D([], [], color="#555555", marker="o", linestyle="", markersize=3, alpha=0.5, label="linear model"),
@@ -109,16 +114,16 @@ def _draw_models(ax: Axes, rows: pd.DataFrame, cost: str, error: str, levels: Se
     ax.margins(0.08)
     is_linear = rows["model_type"] == LINEAR
     for level in rows["level"].drop_duplicates().sort_values():
-        is_level, colour = rows["level"] == level, style.level_colour(str(level), levels)
+        is_level, colour = rows["level"] == level, style.get_level_colour(str(level), levels)
         dots, stars = rows[is_level & is_linear], rows[is_level & ~is_linear]
         ax.scatter(dots[cost], dots[error], s=6, color=colour, alpha=0.5, linewidths=0)
         ax.scatter(
             stars[cost], stars[error], s=75, marker="*", color=colour, edgecolors="black", linewidths=0.5, zorder=4
         )
     front_styles = ((rows[is_linear], "#777777", ":", 1.2), (rows, "black", "-", 0.9))
-    for models, colour, line, width in front_styles:
+    for models, colour, line_style, width in front_styles:
         front = pareto_front(models, [cost, error]).sort_values(cost)
-        ax.step(front[cost], front[error], where="post", color=colour, linestyle=line, linewidth=width)
+        ax.step(front[cost], front[error], where="post", color=colour, linestyle=line_style, linewidth=width)
     best_networks = rows[~is_linear].sort_values(error).drop_duplicates("model")
     for _, network in best_networks.iterrows():
         ax.annotate(
@@ -140,7 +145,10 @@ def plan_network_figures(models: pd.DataFrame, levels: Sequence[str]) -> Iterato
 
 
 def build_network_tables(networks: pd.DataFrame, calibration: pd.DataFrame) -> Iterator[ReportTable]:
-    """Build the tables of the networks (as in ``mace.csv``) and of their committees (`calibration`), unless empty."""
+    """Build the tables of the networks (as in ``mace.csv``) and of their committees (`calibration`).
+
+    Without networks, there are no tables; if `calibration` is empty, the second one is omitted.
+    """
     if networks.empty:
         return
     note = (
@@ -176,7 +184,7 @@ def _describe_model(row: pd.Series) -> str:
 def assess_networks(models: pd.DataFrame) -> Finding | None:
     """Assess whether networks have lower errors than linear models, and at what cost, from `combine_models`.
 
-    None if there are no networks, or no linear models, with all errors and costs.
+    Return None if no network, or no linear model, has both errors and both costs.
     """
     rows = select_finite_rows(models, OBJECTIVES)
     networks, linear = rows[rows["model_type"] == MACE], rows[rows["model_type"] == LINEAR]

@@ -50,6 +50,11 @@ def plot_label_noise(points: pd.DataFrame, table: pd.DataFrame, levels: Sequence
     Returns
     -------
     (n_levels, n_weights) array of Axes, cheapest level and smallest w_E/w_F first
+
+    Raises
+    ------
+    CannotDrawError
+        If there are no finite residuals of this kind.
     """
     finite = summaries.select_finite_rows(points[(points["kind"] == kind).to_numpy(dtype=bool)], ["error", "residual"])
     finite = finite.assign(level=finite["level"].astype(str))
@@ -66,13 +71,13 @@ def plot_label_noise(points: pd.DataFrame, table: pd.DataFrame, levels: Sequence
                 panel_points, correlations = (
                     rows[(rows["level"] == level) & (rows["weight_ratio"] == ratio)] for rows in (finite, table)
                 )
-                _draw_noise(ax, panel_points, correlations, style.level_colour(level, levels))
+                _draw_noise(ax, panel_points, correlations, style.get_level_colour(level, levels))
                 title = f"level {style.escape_mathtext(level)}, $w_E/w_F$ = {format_ratio(ratio)}"
                 ax.set_title(title, loc="left", fontsize=7)
             row_axes[0].set_ylabel(f"residual ({UNITS[kind]})")
         for ax in axes[-1]:
             ax.set_xlabel(f"label error ({UNITS[kind]})")
-        handles = [Line2D([], [], label=label, **line) for label, line in _GUIDES.items()]
+        handles = [Line2D([], [], label=label, **line_style) for label, line_style in _GUIDES.items()]
         figure = style.get_parent_figure(axes)
         figure.align_ylabels(axes[:, 0])
         figure.legend(handles=handles, loc="outside lower center", ncols=3 if len(ratios) > 1 else 1)
@@ -130,7 +135,7 @@ def plot_training_tradeoff(
     Raises
     ------
     CannotDrawError
-        If all fits have the same weights, or training errors at the level of rounding errors.
+        If all fits have the same weights, or none has training errors above rounding errors.
     """
     rows = sweep_figures.select_tradeoff_rows(results, levels)
     rows = rows[rows["twojmax"] == rows["twojmax"].max()].sort_values("weight_ratio")
@@ -151,6 +156,7 @@ def plot_training_tradeoff(
                 sweep_figures.draw_level_line(ax, points, levels, is_reference=True, curve=curve)
         axes_tools.set_axes_limits(ax, x[is_shown], y[is_shown], np.inf, np.inf)
         axes_tools.annotate_outside(ax, x, y, list(rows["level"]), "level")
+        # `annotate_weights` reads the coordinates from these columns
         sweep_figures.annotate_weights(ax, rows.assign(ref_energy=x, ref_force=y), levels)
         ax.set_title(f"2Jmax = {rows['twojmax'].iloc[0]}", loc="left")
         ax.set(xlabel=f"training {sweep_figures.ENERGY_LABEL}", ylabel=f"training {sweep_figures.FORCE_LABEL}")

@@ -122,13 +122,13 @@ def _compare_weightings(table: pd.DataFrame) -> str:
     The text is empty unless there are two weightings.
     """
     ratios = sorted(set(table["weight_ratio"]))
-    pairs = table.pivot_table(index=["level", "kind"], columns="weight_ratio", values="correlation").dropna()
-    if len(ratios) != 2 or pairs.empty:
+    correlations = table.pivot_table(index=["level", "kind"], columns="weight_ratio", values="correlation").dropna()
+    if len(ratios) != 2 or correlations.empty:
         return ""
-    n_higher = int((pairs[ratios[0]] > pairs[ratios[1]]).sum())
+    n_higher = int((correlations[ratios[0]] > correlations[ratios[1]]).sum())
     return (
         f"With the higher force weight, w_E/w_F = {format_ratio(ratios[0])}, the correlation is higher in {n_higher} "
-        f"of {format_count(len(pairs), 'pair')}."
+        f"of {format_count(len(correlations), 'case')} (each level and kind of label)."
     )
 
 

@@ -57,12 +57,12 @@ def use_publication_style() -> AbstractContextManager[None]:
     return mpl.rc_context(mpl.rc_params_from_file(_STYLE_FILE, use_default_template=False))
 
 
-def level_colour(level: str, levels: Sequence[str]) -> str:
+def get_level_colour(level: str, levels: Sequence[str]) -> str:
     """Return the colour of a convergence level, from its position in `levels`."""
     return COLOURS[list(levels).index(level) % len(COLOURS)]
 
 
-def level_marker(level: str, levels: Sequence[str]) -> str:
+def get_level_marker(level: str, levels: Sequence[str]) -> str:
     """Return the marker of a convergence level, from its position in `levels`."""
     return MARKERS[list(levels).index(level) % len(MARKERS)]
 
@@ -78,28 +78,28 @@ def escape_mathtext(text: str) -> str:
 
 
 def build_level_handles(
-    levels: Sequence[str], drawn: Sequence[str], inside: Collection[str], *, with_line: bool = True
+    levels: Sequence[str], drawn_levels: Sequence[str], levels_inside: Collection[str], *, with_line: bool = True
 ) -> list[Line2D]:
-    """Build the legend entries of the levels in `drawn`, in the order of `levels`.
+    """Build the legend entries of the levels in `drawn_levels`, in the order of `levels`.
 
     Parameters
     ----------
     levels : all levels, in order of cost, which determine colours and markers
-    drawn : levels that have points
-    inside : levels with a point inside the axes; other levels, whose points are counted in a note, have no entry
+    drawn_levels : levels that have points
+    levels_inside : levels with a point inside the axes; other levels, whose points are counted in a note, have no entry
     with_line : whether the entries have lines and filled markers; otherwise, markers are hollow, for figures in which
         the face of a marker shows another quantity
     """
     return [
         Line2D(
             [], [],
-            color=level_colour(level, levels), marker=level_marker(level, levels),
+            color=get_level_colour(level, levels), marker=get_level_marker(level, levels),
             linestyle="-" if with_line else "none",
-            markerfacecolor=level_colour(level, levels) if with_line else "white", markeredgewidth=1.0,
+            markerfacecolor=get_level_colour(level, levels) if with_line else "white", markeredgewidth=1.0,
             label=f"level {escape_mathtext(level)}",
         )
         for level in levels
-        if level in set(drawn) & set(inside)
+        if level in drawn_levels and level in levels_inside
     ]  # fmt: skip
 
 
@@ -115,11 +115,13 @@ def create_panels(count: int) -> np.ndarray:
 
     A single panel is one column wide. An empty last position of the grid is for the legend, see `add_legend_below`.
     """
-    columns, rows = min(count, 2), (count + 1) // 2
-    width = PAGE_WIDTH_IN if columns == 2 else COLUMN_WIDTH_IN
-    has_legend_axes = rows * columns > count
-    figure = Figure(figsize=(width, rows * 2.45 + (0.1 if has_legend_axes else 0.55)), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    n_columns, n_rows = min(count, 2), (count + 1) // 2
+    width = PAGE_WIDTH_IN if n_columns == 2 else COLUMN_WIDTH_IN
+    has_legend_axes = n_rows * n_columns > count
+    # inches: each row, and a legend below the panels unless there are axes for it
+    height = n_rows * 2.45 + (0.1 if has_legend_axes else 0.55)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for legend_ax in axes[count:]:
         legend_ax.set_axis_off()
         legend_ax.set_label(LEGEND_AXES_LABEL)
@@ -129,7 +131,8 @@ def create_panels(count: int) -> np.ndarray:
 def create_row(count: int, width: float = COLUMN_WIDTH_IN, height: float = 2.7) -> np.ndarray:
     """Create the axes of a new figure with `count` panels side by side, ``(count,)``.
 
-    Each panel is `width` inches wide, but the figure is at most as wide as a page; its height is in inches as well.
+    Each panel is `width` inches wide, but the figure is at most as wide as a page; `height` is that of the figure, also
+    in inches.
 
     Raises
     ------
@@ -143,7 +146,7 @@ def create_row(count: int, width: float = COLUMN_WIDTH_IN, height: float = 2.7) 
 
 
 def add_legend_below(axes: np.ndarray, handles: Sequence[Artist], columns: int) -> Legend:
-    """Add one legend for all panels: in the empty position of the grid, or else below the panels in `columns`."""
+    """Add one legend for all panels: in the empty position of the grid or, without one, below, in `columns` columns."""
     figure = get_parent_figure(axes)
     for ax in figure.axes:
         if ax.get_label() == LEGEND_AXES_LABEL:
@@ -152,12 +155,12 @@ def add_legend_below(axes: np.ndarray, handles: Sequence[Artist], columns: int) 
 
 
 def add_note(ax: Axes, text: str) -> None:
-    """Write a small grey note above the axes, on the right."""
+    """Write a small grey note above the axes, on the right, in place of an earlier one."""
     ax.set_title(escape_mathtext(text), loc="right", fontsize=6, color="#666666")
 
 
 def get_parent_figure(axes: Axes | np.ndarray) -> Figure:
-    """Return the figure of an Axes, or of an array of Axes."""
+    """Return the figure of an Axes, or of an array of Axes; raise a `ValueError` if there is none."""
     first_ax = axes if isinstance(axes, Axes) else axes.flat[0]
     figure = first_ax.get_figure(root=True)
     if figure is None:

@@ -158,27 +158,28 @@ def draw_level_line(
     levels : names in order of cost
     is_reference : whether the line is solid and the markers are filled, for errors against the reference level;
         otherwise, the line is dotted and the markers are hollow
-    curve : DataFrame, from `select_path_curve`
+    curve : DataFrame from `select_path_curve`, or None for straight lines
     """
     level = points["level"].iloc[0]
-    colour = style.level_colour(level, levels)
-    line: dict[str, Any] = {"linestyle": "-" if is_reference else ":", "linewidth": 1.2 if is_reference else 1.0}
+    colour = style.get_level_colour(level, levels)
+    line_style: dict[str, Any] = {"linestyle": "-" if is_reference else ":", "linewidth": 1.2 if is_reference else 1.0}
     if curve is not None:
-        ax.plot(curve["x"].to_numpy(float), curve["y"].to_numpy(float), color=colour, **line)
-        line = {"linestyle": "none", "linewidth": 0.0}
+        ax.plot(curve["x"].to_numpy(float), curve["y"].to_numpy(float), color=colour, **line_style)
+        line_style = {"linestyle": "none", "linewidth": 0.0}
     ax.plot(
         points["x"].to_numpy(float), points["y"].to_numpy(float),
-        color=colour, marker=style.level_marker(level, levels), markerfacecolor=colour if is_reference else "white",
-        markersize=4 if is_reference else 3, label=f"{level} {'ref' if is_reference else 'test'}", **line,
+        color=colour, marker=style.get_level_marker(level, levels), markerfacecolor=colour if is_reference else "white",
+        markersize=4 if is_reference else 3, label=f"{level} {'ref' if is_reference else 'test'}", **line_style,
     )  # fmt: skip
 
 
 def annotate_weights(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> None:
-    """Write w_E/w_F at some points of the highest level, which include the smallest and the largest ratio.
+    """Write w_E/w_F at up to five points of the highest level, among them those of the smallest and the largest ratio.
 
-    `rows` has the errors of the points in the columns ``ref_energy`` and ``ref_force``.
+    `rows` has the errors of the points in the columns ``ref_energy`` and ``ref_force``, with ``weight_ratio`` and
+    ``level``.
     """
-    *_, (_, highest_level_rows) = _group_by_level(rows, levels)
+    _, highest_level_rows = _group_by_level(rows, levels)[-1]
     points = highest_level_rows.sort_values("weight_ratio")
     n_labels = min(len(points), MAX_LABELLED_WEIGHTS)
     positions = np.unique(np.linspace(0, len(points) - 1, n_labels).round().astype(int))
@@ -198,9 +199,9 @@ def _group_by_level(rows: pd.DataFrame, levels: Sequence[str]) -> list[tuple[str
     return [(level, rows[rows["level"] == level]) for level in levels if (rows["level"] == level).any()]
 
 
-def _build_tradeoff_handles(rows: pd.DataFrame, levels: Sequence[str], inside: set[str]) -> list[Line2D]:
+def _build_tradeoff_handles(rows: pd.DataFrame, levels: Sequence[str], levels_inside: set[str]) -> list[Line2D]:
     """Build the legend entries of the levels that are inside the axes, and entries for solid and dotted lines."""
-    handles = style.build_level_handles(levels, list(rows["level"]), inside)
+    handles = style.build_level_handles(levels, list(rows["level"]), levels_inside)
     reference = style.escape_mathtext(levels[-1])
     handles.append(Line2D([], [], color="#444444", label=f"tested against level {reference}"))
     if set(rows["level"]) - {levels[-1]}:
@@ -292,11 +293,12 @@ def _draw_learning_curves(ax: Axes, rows: pd.DataFrame, column: str) -> None:
     """Draw the errors of a column over the subset size: medians and bands over repetitions by sampling method."""
     all_sizes, all_medians, names, lower_ends = [], [], [], []
     for sampling in summaries.list_sampling_methods(rows):
-        colour, marker, line = style.get_sampling_style(sampling)
+        colour, marker, line_style = style.get_sampling_style(sampling)
         grouped = rows[rows["sampling"] == sampling].groupby("n_train")[column]
         medians = grouped.median().astype(float)
         sizes = medians.index.to_numpy(dtype=float)
-        ax.plot(sizes, medians.to_numpy(), line, color=colour, marker=marker, label=style.escape_mathtext(sampling))
+        label = style.escape_mathtext(sampling)
+        ax.plot(sizes, medians.to_numpy(), line_style, color=colour, marker=marker, label=label)
         if grouped.size().max() > 1:
             bands = np.array([summaries.compute_quantiles(errors, _BAND_QUANTILES) for _, errors in grouped])
             low, high = bands.T

@@ -34,9 +34,9 @@ GRADES = {  # colour and marker of points, by the verdict on the extrapolation
     "extrapolation": ("#E69F00", "^"),
     "strong extrapolation": ("#D55E00", "s"),
 }
-CENTRAL_QUANTILE = 0.99  # a parity figure always shows the values between 1 minus this quantile and this quantile
+CENTRAL_QUANTILE = 0.99  # a parity figure always shows the values from the 1 % quantile to this one
 MAX_RANGE_RATIO = 3.0  # axes are limited if all values span more than this multiple of the range of the central ones
-MAX_SCATTER_POINTS = 20_000  # number of points above which only every second, third, ... is drawn
+MAX_SCATTER_POINTS = 20_000  # from 2, 3, ... times this number on, only every second, third, ... point is drawn
 
 
 def plot_parity(table: pd.DataFrame, components: pd.DataFrame) -> np.ndarray:
@@ -67,7 +67,7 @@ def plot_parity(table: pd.DataFrame, components: pd.DataFrame) -> np.ndarray:
 def _draw_parity(ax: Axes, rows: pd.DataFrame, set_names: np.ndarray, error_unit: str) -> None:
     """Draw predictions against labels by set, with a histogram of the errors as an inset.
 
-    `set_names` has the set of each row.
+    `set_names` contains the name of the set of each row.
     """
     pairs = rows[["label", "prediction"]].to_numpy()
     ends = np.array([np.min(pairs), np.max(pairs)])
@@ -125,8 +125,8 @@ def plot_disagreement_against_error(table: pd.DataFrame, slopes: pd.DataFrame) -
                 if (rows["verdict"] == name).any()
             ]
             ends = draw_disagreement(ax, rows, quantity, groups, ERROR_UNITS[quantity])
-            for _, line in slopes[slopes["quantity"] == quantity].iterrows():
-                slope, half_width = float(line["slope"]), float(line["confidence"])
+            for _, calibration in slopes[slopes["quantity"] == quantity].iterrows():
+                slope, half_width = float(calibration["slope"]), float(calibration["confidence"])
                 ax.plot(ends, slope * ends, color="black", label=f"τ = {slope:.2f} ε")
                 lower, upper = (slope - half_width) * ends, (slope + half_width) * ends
                 ax.fill_between(ends, lower, upper, color="black", alpha=0.15, linewidth=0)
@@ -142,9 +142,10 @@ def has_disagreement(rows: pd.DataFrame, quantity: str) -> bool:
 def draw_disagreement(
     ax: Axes, rows: pd.DataFrame, quantity: str, groups: Iterable[tuple[pd.Series, dict[str, Any]]], unit: str
 ) -> np.ndarray:
-    """Draw the disagreement on a quantity against its error, without errors that are zero by symmetry.
+    """Draw the disagreement on a quantity against its error, without disagreements or errors that are zero.
 
-    `groups` are pairs of a mask of rows and the style of their points.
+    `rows` has the columns ``<quantity>_std`` (disagreement) and ``<quantity>_committee_error``, both in `unit`. Each of
+    the `groups` is a mask of rows and the style of their points. The limits of the axes are set.
 
     Returns
     -------
@@ -221,8 +222,9 @@ def plot_coverage(curve: pd.DataFrame) -> np.ndarray:
     Parameters
     ----------
     curve : DataFrame
-        ``quantity, test_set``, ``nominal`` coverage, and the measured coverage of conformal intervals (``conformal``)
-        and of intervals that treat the disagreement as a standard deviation of normal errors (``spread``).
+        ``quantity``, ``test_set`` (the same in all rows), ``nominal`` coverage, and the measured coverage of conformal
+        intervals (``conformal``) and of intervals that treat the disagreement as a standard deviation of normal
+        errors (``spread``).
 
     Returns
     -------

@@ -1,8 +1,8 @@
-"""Figures of a validation; each function draws a table of curves and returns the axes.
+"""Figures of a validation; each function draws a table of `PropertyResult.curves` and returns the axes.
 
-Every table has the columns ``structure`` and ``potential``. Colours distinguish structures (or potentials, if there is
-only one structure), and line styles distinguish potentials: lines of the first are solid, those of the second dashed.
-Every function raises `CannotDrawError` if its table is empty.
+Except in `plot_defects`, every table has the columns ``structure`` and ``potential``. Colours distinguish structures,
+or potentials if there is only one structure; line styles distinguish potentials: lines of the first are solid, those of
+the second dashed. Every function raises `CannotDrawError` if its table is empty.
 """
 
 from typing import Any
@@ -30,7 +30,7 @@ def plot_equations_of_state(eos: pd.DataFrame, *, size: str = "volume") -> Axes:
     Parameters
     ----------
     eos : DataFrame
-        The column `size`, and ``energy`` (eV/atom), ``structure`` and ``potential``.
+        The column `size`, and ``energy`` (eV/atom).
     size : str
         Column of the x axis: ``volume`` (Å³/atom), ``area`` of sheets (Å²/atom) or ``length`` of wires (Å/atom).
     """
@@ -42,16 +42,20 @@ def plot_equations_of_state(eos: pd.DataFrame, *, size: str = "volume") -> Axes:
     return ax
 
 
-def plot_phonon_dispersion(bands: pd.DataFrame, labels: pd.DataFrame, density: pd.DataFrame) -> np.ndarray:
+def plot_phonon_dispersion(bands: pd.DataFrame, special_points: pd.DataFrame, density: pd.DataFrame) -> np.ndarray:
     """Plot the phonon dispersion and density of states of a structure; imaginary frequencies are negative.
 
-    The figure corresponds to Bidoggia et al. (2025), Fig. 8.
+    The figure corresponds to Bidoggia et al. (2025), Fig. 8. The paths of all potentials are scaled to the length of
+    the path of the first one.
 
     Parameters
     ----------
-    bands, labels, density : DataFrame
-        Tables of phonon spectra of the structure, as in `paretofit.validation`, with a column ``potential``. The paths
-        of all potentials are scaled to the length of the path of the first one.
+    bands : DataFrame
+        ``segment``, ``distance`` (1/Å, along the path), ``mode`` and ``frequency`` (THz).
+    special_points : DataFrame
+        ``distance`` (1/Å) and name, ``label``, of the special points of the path.
+    density : DataFrame
+        Density of states: ``frequency`` (THz) and ``density`` (1/THz per primitive cell).
 
     Returns
     -------
@@ -63,15 +67,15 @@ def plot_phonon_dispersion(bands: pd.DataFrame, labels: pd.DataFrame, density: p
         figure = Figure(figsize=(style.PAGE_WIDTH_IN * 0.8, 2.9), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": [3, 1]})
         potentials = list(dict.fromkeys(bands["potential"]))
-        ticks = labels[labels["potential"] == potentials[0]]
+        ticks = special_points[special_points["potential"] == potentials[0]]
         for index, name in enumerate(potentials):
-            curve = _select_line(index)
+            line_style = _select_colour_and_line_style(index)
             rows = bands[bands["potential"] == name]
             distance = rows["distance"] * (ticks["distance"].max() / rows["distance"].max())
             for _, mode in rows.assign(distance=distance).groupby(["segment", "mode"]):
-                left.plot(mode["distance"], mode["frequency"], linewidth=0.9, **curve)
+                left.plot(mode["distance"], mode["frequency"], linewidth=0.9, **line_style)
             states = density[density["potential"] == name]
-            right.plot(states["density"], states["frequency"], **curve)
+            right.plot(states["density"], states["frequency"], **line_style)
         # The path jumps between two points whose labels have the same distance.
         joined_labels = ticks.groupby("distance", sort=True)["label"].agg(lambda names: "|".join(dict.fromkeys(names)))
         left.set_xticks(list(joined_labels.index), [text.replace("G", "Γ") for text in joined_labels], fontsize=6)
@@ -80,20 +84,31 @@ def plot_phonon_dispersion(bands: pd.DataFrame, labels: pd.DataFrame, density: p
         right.set_xlim(left=0)
         for ax in (left, right):
             ax.axhline(0, color="#888888", linewidth=0.6)
-        handles = [_build_handle(name, **_select_line(index)) for index, name in enumerate(potentials)]
+        handles = _build_potential_handles(potentials)
         figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return np.array([left, right])
 
 
 def plot_vibrations(vibrations: pd.DataFrame) -> Axes:
-    """Plot the frequencies (THz) of the vibrations of molecules, in ascending order."""
+    """Plot the frequencies of the vibrations of molecules, in ascending order.
+
+    Parameters
+    ----------
+    vibrations : DataFrame
+        ``mode`` (number from 1) and ``frequency`` (THz; imaginary frequencies are negative).
+    """
     return _plot_curves(vibrations, ("mode", "frequency"), ("vibration", "frequency (THz)"), baseline=0.0)
 
 
 def plot_interlayer(curve: pd.DataFrame) -> Axes:
-    """Plot energy (meV/atom) against interlayer distance (Å), with a colour for each method of dispersion.
+    """Plot energy against interlayer distance, with a colour for each method of dispersion.
 
     The figure corresponds to Bidoggia et al. (2025), Fig. 6.
+
+    Parameters
+    ----------
+    curve : DataFrame
+        ``distance`` (Å), ``energy`` (meV/atom, relative to separate layers) and ``dispersion`` (method or ``none``).
     """
     labels = ("interlayer distance (Å)", "energy relative to separate layers (meV/atom)")
     ax = _plot_curves(curve, ("distance", "energy"), labels, baseline=0.0, kind="dispersion")
@@ -104,7 +119,13 @@ def plot_interlayer(curve: pd.DataFrame) -> Axes:
 
 
 def plot_dimers(curve: pd.DataFrame) -> Axes:
-    """Plot energy (eV) against distance (Å) of two atoms; the axis is linear up to 1 eV, and logarithmic above."""
+    """Plot energy against distance of two atoms; the energy axis is linear within ±1 eV, and logarithmic beyond.
+
+    Parameters
+    ----------
+    curve : DataFrame
+        ``distance`` (Å) and ``energy`` (eV, relative to separate atoms).
+    """
     labels = ("distance (Å)", "energy relative to separate atoms (eV)")
     ax = _plot_curves(curve, ("distance", "energy"), labels, baseline=0.0)
     ax.set_yscale("symlog", linthresh=1.0)
@@ -112,14 +133,26 @@ def plot_dimers(curve: pd.DataFrame) -> Axes:
 
 
 def plot_radial_distribution(rdf: pd.DataFrame) -> Axes:
-    """Plot the radial distribution function g(r) of dynamics with a thermostat."""
+    """Plot the radial distribution function g(r) of dynamics with a thermostat.
+
+    Parameters
+    ----------
+    rdf : DataFrame
+        ``distance`` r (Å) and ``g``.
+    """
     ax = _plot_curves(rdf, ("distance", "g"), ("distance (Å)", "g(r)"), baseline=1.0)
     ax.set_ylim(bottom=0)
     return ax
 
 
 def plot_energy_drift(energies: pd.DataFrame) -> Axes:
-    """Plot the change of the total energy (meV/atom) against time (ps) in dynamics without a thermostat."""
+    """Plot the change of the total energy against time in dynamics without a thermostat.
+
+    Parameters
+    ----------
+    energies : DataFrame
+        ``time`` (ps) and ``energy`` (meV/atom, relative to the first sample).
+    """
     return _plot_curves(energies, ("time", "energy"), ("time (ps)", "change of the total energy (meV/atom)"))
 
 
@@ -195,7 +228,7 @@ def _add_legend(ax: Axes, kinds: list[str], potentials: list[str]) -> None:
     is not listed.
     """
     if len(kinds) == 1:
-        handles = [_build_handle(name, **_select_line(index)) for index, name in enumerate(potentials)]
+        handles = _build_potential_handles(potentials)
     else:
         handles = [_build_handle(name, COLOURS[index % len(COLOURS)]) for index, name in enumerate(kinds)]
         if len(potentials) > 1:
@@ -210,9 +243,14 @@ def _select_line_style(index: int) -> str:
     return LINE_STYLES[index % len(LINE_STYLES)]
 
 
-def _select_line(index: int) -> dict[str, str]:
+def _select_colour_and_line_style(index: int) -> dict[str, str]:
     """Select the colour and the line style of the potential with an index, where colours distinguish potentials."""
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": _select_line_style(index)}
+
+
+def _build_potential_handles(potentials: list[str]) -> list[Line2D]:
+    """Build the legend entries of potentials that differ in colour and line style."""
+    return [_build_handle(name, **_select_colour_and_line_style(index)) for index, name in enumerate(potentials)]
 
 
 def _build_handle(name: str, color: str, linestyle: Any = "-") -> Line2D:

@@ -61,7 +61,7 @@ def assess_bases(
         ``numbers`` has a row for each model: its best setting, MD cost and errors (medians over further splits, if
         there are any); the ratios of its errors to those of the model with the lowest errors, with their 90 %
         intervals; and whether it is on the front of the geometric mean of both errors and the MD cost. None with a
-        single basis.
+        single basis, or without fits to the reference level.
     """
     rows = results[results["level"].astype(str) == reference]
     if rows.empty or rows[BASIS_COLUMN].nunique() < 2:
@@ -103,7 +103,7 @@ def _choose_models(rows: pd.DataFrame, split_errors: Mapping[str, PairedErrors |
 
 
 def _compare_to_best(best: _Model, model: _Model) -> dict[str, Any]:
-    """Divide the errors of a model by those of the best one, and add a verdict.
+    """Divide the errors of a model by those of the best one; return the ratios with a verdict.
 
     Ratios are medians of paired samples, with their intervals, or ratios of medians if there are too few samples.
     """

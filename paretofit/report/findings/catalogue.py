@@ -32,6 +32,9 @@ def collect_findings(
 ) -> list[Finding]:
     """Collect all findings, in the order of the report.
 
+    With a single level, besides mixtures, these are the findings on properties, those of
+    `collect_single_level_findings`, and that on sampling, unless it was not tested.
+
     Parameters
     ----------
     results, front, levels : as in `assess_levels_on_front`

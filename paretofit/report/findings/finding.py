@@ -59,7 +59,8 @@ class Finding:
     question : question that the finding answers
     status : ``"yes"``, ``"no"``, ``"mixed"``, ``"not tested"``, or ``"measured"`` if it is not a yes/no question
     answer : a few sentences with numbers and units
-    published_result : sentence with the answer of the published study; empty if it does not answer the question
+    published_result : sentence with the answer of the published study (Baghishov et al., Digital Discovery, 2025), "the
+        paper" in all texts; empty if it does not answer the question
     numbers : table with the numbers of the answer; empty if the question could not be tested
     dots : content of the picture of the finding; None if the report shows it in another figure or not at all
     """

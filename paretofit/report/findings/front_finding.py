@@ -152,11 +152,12 @@ def _find_budget_limits(front: pd.DataFrame, settings: pd.DataFrame, reference: 
     Returns
     -------
     dict
-        ``affordable``, the lowest cost of a setting at the reference level (s), and the highest budgets for ``energy``
-        and ``force`` errors: NaN if no cheaper level is better, infinity if one is still better at the highest budgets.
+        ``min_reference_cost``, the lowest cost of a setting at the reference level (s), and the highest budgets for
+        ``energy`` and ``force`` errors: NaN if no cheaper level is better, infinity if one is still
+        better at the highest budgets.
     """
     min_cost = settings.loc[settings["level"] == reference, "label_seconds"].min()
-    limits: dict[str, Any] = {"affordable": min_cost}
+    limits: dict[str, Any] = {"min_reference_cost": min_cost}
     for column, kind in summaries.ERROR_KINDS.items():
         upper_ends = [
             high for level, _, high in find_best_levels(front, column) if level != reference and high > min_cost
@@ -201,7 +202,7 @@ def _describe_limits(limits: pd.DataFrame) -> str:
     clauses = []
     for _, row in limits.iterrows():
         limit_list = join_items(_describe_limit(row[kind], kind) for kind in summaries.ERROR_KINDS.values())
-        min_cost = format_duration(row["affordable"])
+        min_cost = format_duration(row["min_reference_cost"])
         clauses.append(f"at 2Jmax = {row['twojmax']:.0f} (reference affordable from {min_cost}) {limit_list}")
     return f"Where the reference level is also affordable, cheaper levels are better {'; '.join(clauses)}."
 

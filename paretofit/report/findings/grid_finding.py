@@ -1,7 +1,7 @@
 """Finding on a grid of levels: whether the cutoff or the k-points limit the accuracy of labels, and whether errors add.
 
-Errors are those of the energies of labels against the reference, without any fit, and without their mean over
-configurations, which a fit absorbs.
+Errors are differences between the energies of labels and those of the reference, without any fit. Their mean over
+configurations is subtracted, because a fit absorbs it.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,8 @@ def tabulate_grid(errors: LevelErrors) -> pd.DataFrame:
     DataFrame
         A row for each level, the reference included: ``level``, ``cutoff_ev``, ``kspacing_per_angstrom``,
         ``mean_seconds``, and the errors ``energy_rmsd_mean_shifted`` (meV/atom) and ``force_rmsd`` (meV/Å), which are
-        zero for the reference. Empty if the levels do not form a full grid.
+        zero for the reference. Empty if the levels do not form a full grid with at least `MIN_GRID` cutoffs and
+        spacings.
     """
     axes = ["cutoff_ev", "kspacing_per_angstrom"]
     columns = ["level", *axes, "mean_seconds"]
@@ -49,7 +50,7 @@ def tabulate_grid(errors: LevelErrors) -> pd.DataFrame:
 
 
 def assess_grid(errors: LevelErrors) -> Finding | None:
-    """Compare the errors of a coarser mesh at the highest cutoff with those of a lower cutoff at the densest mesh.
+    """Compare the errors of a coarser k-point mesh with those of a lower cutoff, each one step below the reference.
 
     Parameters
     ----------
@@ -59,10 +60,9 @@ def assess_grid(errors: LevelErrors) -> Finding | None:
     Returns
     -------
     Finding or None
-        The compared levels are one step below the reference, in the cutoff or in the mesh. ``numbers`` has a row for
-        each level below the reference: its settings, cost and errors; and ``additive_rmsd`` (meV/atom) and
-        ``deviation``, see `_measure_additivity`. None if the levels do not form a full grid in which the reference has
-        the highest cutoff and the densest mesh.
+        ``numbers`` has a row for each level below the reference: its settings, cost and errors; and ``additive_rmsd``
+        (meV/atom) and ``deviation``, see `_measure_additivity`. None if the levels do not form a full grid in which the
+        reference has the highest cutoff and the densest mesh.
     """
     grid = tabulate_grid(errors)
     reference = grid[grid["level"] == errors.reference_level] if len(grid) else grid
@@ -147,7 +147,7 @@ def _compute_rms(errors: Array) -> float:
 def _estimate_ratio(first_errors: Array, second_errors: Array) -> tuple[float, float, float]:
     """Estimate the ratio of the RMSDs of the errors of two levels, with the ends of its 90 % interval.
 
-    Both have the shape ``(n_configurations,)``; the interval is from a bootstrap over configurations.
+    The errors have the shape ``(n_configurations,)``; the interval is from a bootstrap over configurations.
     """
     n_configurations = len(first_errors)
     rng = np.random.default_rng(BOOTSTRAP_SEED)

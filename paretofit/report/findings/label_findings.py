@@ -38,8 +38,9 @@ def assess_own_level(
     Returns
     -------
     Finding or None
-        ``numbers`` has a row per (2Jmax, w_E/w_F, level) at the largest subset, with both errors, their ratio and the
-        ends of its 90 % interval, for energies and forces. None without finite errors of a cheaper level.
+        ``numbers`` has a row per (2Jmax, w_E/w_F, level) at the largest subset, for energies and forces: both test
+        errors, their ratio with the ends of its 90 % interval, and both errors on the training set. None if no model of
+        a cheaper level has finite test errors above zero.
     """
     rows = summaries.select_largest_subset(summaries.compute_medians(results, levels))
     kinds = list(summaries.ERROR_KINDS.values())
@@ -98,7 +99,7 @@ def assess_savings(results: pd.DataFrame, levels: Sequence[str]) -> Finding | No
     Finding or None
         ``numbers`` has a row per (kind of error, tolerance): the cheapest setting within the tolerance, its error and
         cost, and ``saving``, the cost of the setting with the lowest error divided by that of this setting. None if no
-        setting has a cost above zero.
+        setting has finite errors and a cost above zero.
     """
     medians = summaries.compute_medians(results, levels).merge(summaries.tabulate_mixtures(results), "left", "level")
     table = summaries.select_finite_rows(medians, summaries.OBJECTIVES, positive=True)

@@ -12,7 +12,7 @@ from paretofit.report.wording import capitalise_sentence, format_count, format_n
 
 QUESTION = "Do errors against the reference fall from level to level?"
 PAPER = (
-    "In the paper they fall up to level 5 of 6, and the last two levels give the same errors "
+    "In the paper, errors fall up to level 5 of 6, and the last two levels give the same errors "
     "(5.05 meV/atom and 110.5 meV/Å at w_E/w_F = 150)."
 )
 MAX_LISTED_STEPS = 3  # number of steps listed in one sentence

@@ -27,6 +27,8 @@ QUESTION = "Do mixtures of levels pay, and from which budget on?"
 def assess_mixtures(results: pd.DataFrame, split_errors: PairedErrors | None = None) -> Finding | None:
     """Compare the best mixture with the best setting of a single level that costs no more, for each cost of a mixture.
 
+    The best one has the lowest product of the expected energy and force errors.
+
     Parameters
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å, s), of all bases
@@ -41,6 +43,7 @@ def assess_mixtures(results: pd.DataFrame, split_errors: PairedErrors | None = N
     """
     if len(select_single_levels(results)) == len(results) or not (results["label_seconds"] > 0).any():
         return None
+    # mixtures have only measured sizes, so that a small `max_sizes` saves time and changes nothing
     options = pareto.tabulate_options(results, max_sizes=2)
     costs = sorted(set(options.loc[pareto.find_mixtures(options), "label_seconds"]))
     options = pareto.tabulate_options(results, budget=costs)
@@ -52,7 +55,7 @@ def assess_mixtures(results: pd.DataFrame, split_errors: PairedErrors | None = N
         if not (singles["label_seconds"] <= budget).any():
             continue
         mixture, single = choose_within_budget(mixtures, budget), choose_within_budget(singles, budget)
-        if rows and mixture["label_seconds"] == rows[-1]["mixture_s"]:
+        if rows and mixture["label_seconds"] == rows[-1]["budget_s"]:
             continue  # the mixture that costs this budget is worse than a cheaper one
         size_factors = _compute_size_factors(single, singles, results)
         rows.append(_compare_within_budget(mixture, single, comparison, size_factors))
@@ -81,7 +84,7 @@ def assess_mixtures(results: pd.DataFrame, split_errors: PairedErrors | None = N
     groups = numbers["budget_s"].map(format_duration) + ": " + numbers["mixture_level"]
     columns = {kind: f"mixture_{kind}_ratio" for kind in ERROR_KINDS.values()}
     dots = FindingDots.collect(numbers, groups, columns, "error of the mixture / of the best single level")
-    return Finding("mixtures", QUESTION, status, text, numbers=numbers.drop(columns="mixture_s"), dots=dots)
+    return Finding("mixtures", QUESTION, status, text, numbers=numbers, dots=dots)
 
 
 def _compute_size_factors(single: pd.Series, options: pd.DataFrame, results: pd.DataFrame) -> dict[str, float]:
@@ -124,9 +127,9 @@ def _compare_within_budget(
     ratios = {name: mixture[name] / single[name] for name in ERROR_KINDS.values()}
     ratios["both"] = float(np.sqrt(ratios["energy"] * ratios["force"]))
     settings = [get_setting(single), get_setting(mixture)]
-    samples = comparison.collect_samples(list(ERROR_KINDS), settings)
-    factor = float(np.prod(list(size_factors.values())))
-    share = float(compute_sign_shares(factor * samples[None, :, 0], samples[None, :, 1])) if len(samples) else np.nan
+    products = comparison.collect_samples(list(ERROR_KINDS), settings)  # of both errors, (n_samples, 2)
+    single_products = float(np.prod(list(size_factors.values()))) * products[None, :, 0]
+    share = float(compute_sign_shares(single_products, products[None, :, 1])) if len(products) else np.nan
     limit = (1 + INTERVAL_COVERAGE) / 2
     verdict = "lower" if share > limit else "higher" if share < 1 - limit else NO_CLEAR_DIFFERENCE
     row: dict[str, Any] = {"budget_s": mixture["label_seconds"]}
@@ -147,7 +150,7 @@ def _compare_within_budget(
         ratio, low, high = _estimate_ratio(ratios[kind], samples, factor, len(columns))
         name = "ratio" if kind == "both" else f"mixture_{kind}_ratio"
         row |= {name: ratio, f"{name}_low": low, f"{name}_high": high}
-    return row | {"share": share, "verdict": verdict, "mixture_s": mixture["label_seconds"]}
+    return row | {"share": share, "verdict": verdict}
 
 
 def _estimate_ratio(expected_ratio: float, samples: Array, factor: float, n_errors: int) -> tuple[float, float, float]:
@@ -155,7 +158,7 @@ def _estimate_ratio(expected_ratio: float, samples: Array, factor: float, n_erro
 
     Parameters
     ----------
-    expected_ratio : ratio without samples
+    expected_ratio : ratio of the expected errors, which is returned if there are no samples
     samples : (n_samples, 2) products of `n_errors` errors of the single level and of the mixture
     factor : factor that scales the products of the single level
     """
@@ -174,5 +177,5 @@ def _format_ratio(row: pd.Series) -> str:
 
 
 def _format_errors(row: pd.Series, name: str) -> str:
-    """Format the errors of the ``"mixture"`` or the ``"single"`` level in a row of the numbers."""
+    """Format the errors of the mixture or the single level (`name` ``"mixture"`` or ``"single"``) in a row."""
     return f"{format_number(row[f'{name}_energy'])} meV/atom and {format_number(row[f'{name}_force'])} meV/Å"

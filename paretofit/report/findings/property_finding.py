@@ -16,8 +16,8 @@ from paretofit.report.tables.summaries import ERROR_KINDS, SETTING, compute_weig
 from paretofit.report.wording import format_number, format_ratio, join_items
 
 QUESTION = "Do the errors of energies and forces rank settings as the errors of properties do?"
-MIN_SETTINGS = 5  # number of settings of a rank correlation
-MIN_SPLITS = 3  # number of splits, the study's own included, for an interval
+MIN_SETTINGS = 5  # number of settings; with fewer, there is no rank correlation
+MIN_SPLITS = 3  # number of splits, the study's own included; with fewer, there is no interval
 
 
 class _PropertyErrors(NamedTuple):
@@ -63,7 +63,7 @@ def assess_properties(results: pd.DataFrame, split_errors: PairedErrors | None =
 
 
 def _compute_medians(results: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Compute the medians over repetitions of the errors of each setting, without settings that lack some.
+    """Compute the medians over repetitions of the errors of each setting with finite energy and force errors.
 
     ``both`` is the geometric mean of the energy and force errors; `columns` are those of the properties.
     """
@@ -83,7 +83,8 @@ def _tabulate_property(column: str, medians: pd.DataFrame, split_errors: PairedE
         split_test_errors = {name: errors[:, 0] for name, errors in split_errors.errors.items()}
         energy_errors, force_errors = split_test_errors["ref_energy"], split_test_errors["ref_force"]
         split_test_errors["both"] = np.sqrt(energy_errors.astype(float) * force_errors)
-    for kind, name in {**{kind: name for name, kind in ERROR_KINDS.items()}, "both": "both"}.items():
+    column_by_kind = {kind: name for name, kind in ERROR_KINDS.items()} | {"both": "both"}
+    for kind, name in column_by_kind.items():
         correlations = [_compute_rank_correlation(medians[name].to_numpy(), medians[column].to_numpy())]
         if split_test_errors:
             pairs = zip(split_test_errors[name], split_test_errors[column], strict=True)

@@ -122,6 +122,8 @@ def drop_undetermined_cells(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 def drop_whole_training_set(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[int]]:
     """Drop, for each 2Jmax, the largest subset size if all its sampling methods and repetitions give the same errors.
 
+    It is retained if there is only one fit for each weight.
+
     Returns
     -------
     DataFrame, list of int
@@ -132,7 +134,7 @@ def drop_whole_training_set(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[int
     for _, rows in frame.groupby("twojmax"):
         largest = rows[rows["n_train"] == rows["n_train"].max()]
         if len(largest) == largest["weight_ratio"].nunique():
-            continue  # a single fit for each weight cannot be compared with another
+            continue
         errors = largest.groupby("weight_ratio")[list(ERROR_KINDS)]
         if ((errors.max() - errors.min()) <= SAME_FIT_RELATIVE_TOLERANCE * errors.min().abs()).all(axis=None):
             is_subset[largest.index] = False
@@ -163,7 +165,7 @@ def _compare_cells(frame: pd.DataFrame, method_names: Sequence[str]) -> pd.DataF
 
 
 def _add_intervals(cells: pd.DataFrame, level: str, comparison: ErrorComparison) -> pd.DataFrame:
-    """Insert the ends of the 90 % intervals of the ratios of medians, from paired splits or repetitions, in place."""
+    """Insert, in place, the ends of the 90 % intervals of the ratios of medians, from paired splits or repetitions."""
     column_by_kind = {kind: column for column, kind in ERROR_KINDS.items()}
     ends = []
     for row in cells.to_dict("records"):
@@ -222,6 +224,7 @@ def interpolate_size(curve: pd.Series, error: float) -> float:
     if error > errors[0]:
         return 0.0
     sizes = np.log(curve.index.to_numpy(dtype=float))
+    # errors fall, but np.interp requires ascending abscissas
     return float(np.exp(np.interp(-np.log(error), -np.log(errors), sizes)))
 
 
@@ -325,7 +328,7 @@ def _compute_geometric_mean(ratios: pd.Series) -> float:
 def _classify_score(score: dict[str, Any]) -> str:
     """Return ``"yes"`` or ``"no"`` if an error is significantly lower or higher, otherwise `NO_CLEAR_DIFFERENCE`."""
     is_majority = 2 * score["n_agreeing"] > score["n_cells"]  # otherwise, the mean depends on a few extreme cells
-    if not (score["p"] < SIGNIFICANCE_LEVEL and is_majority):
+    if not (score["p"] < SIGNIFICANCE_LEVEL and is_majority):  # also if p is NaN
         return NO_CLEAR_DIFFERENCE
     return "yes" if score["is_lower"] else "no"
 
@@ -388,9 +391,9 @@ def _describe_score(score: dict[str, Any]) -> str:
     verdict = f"significantly {'lower' if score['is_lower'] else 'higher'}"
     if "n_train" not in score:
         return f"the {score['error']} error is {verdict} ({ratio})"
-    size, (smallest, largest) = score["random_configurations"], score["random_sizes"]
-    count = f"about {size:.0f}" if np.isfinite(size) and size > 0 else f"fewer than {smallest}"
-    count = f"more than {largest}" if np.isinf(size) else count
+    random_size, (smallest, largest) = score["random_configurations"], score["random_sizes"]
+    count = f"about {random_size:.0f}" if random_size > 0 else f"fewer than {smallest}"
+    count = f"more than {largest}" if np.isinf(random_size) else count
     return (
         f"{score['n_train']} configurations have the {score['error']} error of {count} random ones ({verdict}, {ratio})"
     )

@@ -29,8 +29,8 @@ QUESTIONS = {
 CRITERIA = {  # names of the criteria for the best weights, by their column in the medians
     "ref_energy": "the lowest energy error", "ref_force": "the lowest force error", "both": "the lowest product of both"
 }  # fmt: skip
-COMPARED_ERRORS = {"both": list(summaries.ERROR_KINDS)}  # errors in the product of a criterion; else its own column
-MIN_RELATIVE_GAIN = 0.05  # relative decrease of the errors; a larger model with less is not worth its MD cost
+COMPARED_ERRORS = {"both": list(summaries.ERROR_KINDS)}  # errors in a product; other criteria are single errors
+MIN_RELATIVE_GAIN = 0.05  # relative decrease of the errors; with less, a larger model is not worth its MD cost
 
 
 def collect_single_level_findings(
@@ -47,7 +47,7 @@ def collect_single_level_findings(
     Returns
     -------
     list of Finding
-        The findings of `QUESTIONS`, in this order.
+        The findings of `QUESTIONS`, in this order; without numbers if no setting has finite errors above zero.
     """
     comparison = ErrorComparison(results.assign(level=results["level"].astype(str)), split_errors)
     medians = summaries.select_finite_rows(
@@ -116,7 +116,8 @@ def _describe_doubling(best: pd.DataFrame, comparison: ErrorComparison) -> tuple
         Sentences on the changes and on the source of their intervals; the second is empty with a single size.
     """
     if len(best) < 2:
-        return "Only one size was tested, so there is no learning curve: add smaller 'sizes'.", ""
+        reason = "Only one size was tested, so there is no learning curve: add smaller ones to 'sizes' in the study."
+        return reason, ""
     n_upper = max(2, len(best) - len(best) // 2)  # a slope requires two sizes
     upper = best.iloc[-n_upper:]
     changes = []
@@ -163,7 +164,7 @@ def _fit_doubling_factors(sizes: pd.Series, errors: np.ndarray) -> np.ndarray:
 
 
 def _assess_weights(medians: pd.DataFrame, comparison: ErrorComparison) -> Finding:
-    """Assess which weight ratios of the largest model at the largest subset have the lowest errors."""
+    """Assess which weight ratios have the lowest errors, for the largest model at the largest subset."""
     rows = summaries.select_largest_subset(medians)
     rows = rows[rows["twojmax"] == rows["twojmax"].max()].sort_values("weight_ratio")
     numbers = rows[insert_intervals(["twojmax", "weight_ratio", *summaries.ERROR_KINDS], rows)]
@@ -179,7 +180,8 @@ def _assess_weights(medians: pd.DataFrame, comparison: ErrorComparison) -> Findi
         )
     text = f"At 2Jmax = {rows['twojmax'].iloc[0]}, trained on {summaries.describe_subset(rows)}, {join_items(clauses)}."
     if rows["weight_ratio"].nunique() < 2:
-        text = f"All fits have w_E/w_F = {format_ratio(rows['weight_ratio'].iloc[0])}: add 'weights' to compare."
+        ratio = format_ratio(rows["weight_ratio"].iloc[0])
+        text = f"All fits have w_E/w_F = {ratio}: add further ratios to 'weights' in the study to compare them."
     return _build_finding("weights", text, numbers)
 
 
@@ -214,7 +216,7 @@ def _format_speed(row: pd.Series) -> str:
 
 
 def _recommend_size(best: pd.DataFrame, comparison: ErrorComparison) -> str:
-    """Name the smallest model whose errors are not clearly above the lowest by more than `MIN_RELATIVE_GAIN`.
+    """Name the smallest model whose errors are at most `MIN_RELATIVE_GAIN` above the lowest, or not clearly above them.
 
     `best` has a row for each 2Jmax, in ascending order. With a single 2Jmax, the text is empty.
     """
@@ -225,7 +227,7 @@ def _recommend_size(best: pd.DataFrame, comparison: ErrorComparison) -> str:
     is_tied = comparison.find_ties(list(summaries.ERROR_KINDS), best, lowest.to_dict())
     smallest = best[is_close | is_tied].iloc[0]
     if smallest["twojmax"] == best["twojmax"].iloc[-1]:
-        return "The largest has the lowest errors; a still larger one may be better."
+        return "The largest model has the lowest errors; a still larger one may be better."
     n_larger = int((best["twojmax"] > smallest["twojmax"]).sum())
     return (
         f"{format_count(n_larger, 'larger model')} {'does' if n_larger == 1 else 'do'} not clearly lower the errors by "

@@ -10,7 +10,11 @@ from paretofit.report.paired_errors import INTERVAL_SUFFIXES, NO_CLEAR_DIFFERENC
 
 
 def list_steps(
-    rows: pd.DataFrame, column: str, values: Sequence[object], others: Sequence[str], comparison: ErrorComparison
+    rows: pd.DataFrame,
+    column: str,
+    values: Sequence[object],
+    shared_columns: Sequence[str],
+    comparison: ErrorComparison,
 ) -> pd.DataFrame:
     """Compare the errors of settings with adjacent values of a column.
 
@@ -19,21 +23,21 @@ def list_steps(
     rows : DataFrame, medians of settings at one subset size
     column : column whose adjacent values are compared
     values : all values of this column, in order
-    others : columns that are equal in both settings
+    shared_columns : columns that are equal in both settings
     comparison : comparison of the errors
 
     Returns
     -------
     DataFrame
-        A row per step: `others`, ``from`` and ``to``, and for each kind of error, such as ``energy``, the medians
-        ``energy_before`` and ``energy_after``, their ratio ``energy_factor`` with the ends of its 90 % interval, and
-        the change, ``energy``, from `ErrorComparison.classify_change`.
+        A row per step: `shared_columns`, ``from`` and ``to``, and for each kind of error, such as ``energy``, the
+        medians ``energy_before`` and ``energy_after``, their ratio ``energy_factor`` with the ends of its 90 %
+        interval, and the change, ``energy``, from `ErrorComparison.classify_change`.
     """
     steps = []
-    for keys, group in rows.groupby(list(others)):
+    for keys, group in rows.groupby(list(shared_columns)):
         settings = {row[column]: row for row in group.to_dict("records")}
         for lower, higher in pairwise(value for value in values if value in settings):
-            step: dict[str, object] = {**dict(zip(others, keys, strict=True)), "from": lower, "to": higher}
+            step: dict[str, object] = {**dict(zip(shared_columns, keys, strict=True)), "from": lower, "to": higher}
             for kind in ("energy", "force"):
                 before, after, error_column = settings[lower], settings[higher], f"ref_{kind}"
                 step |= {f"{kind}_before": before[error_column], f"{kind}_after": after[error_column]}
@@ -57,7 +61,7 @@ def collect_step_dots(steps: pd.DataFrame, name: str = "") -> FindingDots:
 
 
 def count_changes(steps: pd.DataFrame) -> str:
-    """Format the numbers of steps in which each error falls, rises and has no clear difference, for a sentence."""
+    """Format, as part of a sentence, in how many steps each error falls, rises and has no clear difference."""
     return "; ".join(
         f"the {kind} error falls in {changes.count('falls')}, rises in {changes.count('rises')} and has "
         f"{NO_CLEAR_DIFFERENCE} in {changes.count(NO_CLEAR_DIFFERENCE)}"

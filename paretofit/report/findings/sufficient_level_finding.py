@@ -89,7 +89,7 @@ def _estimate_ratios(
 def _describe_levels(numbers: pd.DataFrame, reference: str) -> str:
     """Describe which level is the cheapest that is enough for which 2Jmax."""
     if np.isnan(numbers[[f"{kind}_ratio_high" for kind in _KINDS]].to_numpy()).all():
-        return "This is not known: add further splits ('confidence') or repetitions."
+        return "Which level is enough is not known: add further splits ('confidence') or repetitions to the study."
     cheapest_rows = {
         twojmax: next((row for row in group.to_dict("records") if row["is_enough"]), None)
         for twojmax, group in numbers.groupby("twojmax")

@@ -74,9 +74,9 @@ def _list_answers(
     rows: pd.DataFrame, levels: Sequence[str], comparison: ErrorComparison
 ) -> Iterator[tuple[object, ...]]:
     """Yield the values of `COLUMNS` for each 2Jmax and level with at least two w_E/w_F."""
-    for twojmax, model in rows.groupby("twojmax"):
+    for twojmax, rows_of_size in rows.groupby("twojmax"):
         for level in levels:
-            rows_of_level = model[(model["level"] == level) & model["ref_energy"].notna()]
+            rows_of_level = rows_of_size[(rows_of_size["level"] == level) & rows_of_size["ref_energy"].notna()]
             errors = rows_of_level.set_index("weight_ratio")["ref_energy"].sort_index()
             if len(errors) < 2:
                 continue
@@ -88,9 +88,9 @@ def _list_answers(
             )
             answer = {"falls": "yes", "rises": "no"}.get(smallest_change, NO_CLEAR_DIFFERENCE)
             answer = "partly" if answer != "yes" and best_change == "falls" else answer
-            quotient = comparison.estimate_ratio("ref_energy", settings[largest], settings[smallest])
+            ratio_and_ends = comparison.estimate_ratio("ref_energy", settings[largest], settings[smallest])
             yield (
-                twojmax, level, smallest, errors[smallest], largest, errors[largest], *quotient,
+                twojmax, level, smallest, errors[smallest], largest, errors[largest], *ratio_and_ends,
                 best_ratio, errors.min(), answer,
             )  # fmt: skip
 

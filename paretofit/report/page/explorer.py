@@ -77,10 +77,11 @@ def build_explorer_data(
     Returns
     -------
     dict for JSON: ``columns`` (lists of equal length, None where unknown; ``level``, ``sampling`` and ``basis`` are
-    indices of the lists ``levels``, ``samplings`` and ``bases``), ``levels``, ``samplings``, ``bases`` (empty if there
-    is only one), ``quantities`` (label, unit and limit of each possible axis), ``left_out`` (number of dropped
-    settings), ``plan`` (from `_build_plan`, None without an answer), ``base`` (for each basis and each level, the YAML
-    of the study without the keys that a point determines), ``folder`` and ``reference``.
+    indices of the lists ``levels``, ``samplings`` and ``bases``), ``levels`` (name, colour, symbol, levels of the
+    labels, and keys of a mixture), ``samplings`` (names), ``bases`` (name and colour; empty if there is only one),
+    ``quantities`` (label, unit and limit of each possible axis), ``left_out`` (number of dropped settings), ``plan``
+    (from `_build_plan`, None without an answer), ``base`` (for each basis and each level, the YAML of the study without
+    the keys that a point determines), ``folder`` and ``reference``.
     """
     levels, samplings = [str(level) for level in levels], list_sampling_methods(points)
     further_studies = further_studies or {}
@@ -108,7 +109,7 @@ def build_explorer_data(
             } for level in levels
         ],
         "samplings": samplings,
-        "bases": [{"name": name, "colour": style.level_colour(name, bases)} for name in bases],
+        "bases": [{"name": name, "colour": style.get_level_colour(name, bases)} for name in bases],
         "quantities": {
             name: {"label": label, "unit": unit, "limit": _find_axis_limit(name, points[name])}
             for name, (label, unit) in quantities.items()
@@ -139,7 +140,7 @@ def _format_base_studies(
 
 def _describe_level(level: str, levels: Sequence[str]) -> dict[str, Any]:
     """Return the name of a level, and the colour and the plotly symbol that it has in all figures."""
-    colour, symbol = style.level_colour(level, levels), _SYMBOLS[style.level_marker(level, levels)]
+    colour, symbol = style.get_level_colour(level, levels), _SYMBOLS[style.get_level_marker(level, levels)]
     return {"name": level, "colour": colour, "symbol": symbol}
 
 
@@ -195,9 +196,9 @@ def _round_values(column: pd.Series) -> list[float | int | None]:
 
 
 def _find_axis_limit(name: str, column: pd.Series) -> float | None:
-    """Find the largest error in a column that is not an outlier.
+    """Find the largest error in a column without its outliers (see `find_inliers`).
 
-    The result is None if there are no such errors, or if the quantity `name` is a cost or a number of configurations.
+    The result is None if no error is positive and finite, or if `name` is a cost or a number of configurations.
     """
     unit = QUANTITIES.get(name, ("", "error"))[1]  # other quantities are errors of properties
     if "µs" in unit or unit in ("s", ""):
@@ -221,8 +222,8 @@ def _build_plan(
 ) -> dict[str, Any]:
     """Convert the options of the planner to knots, between which the page interpolates as the planner does.
 
-    The knots of a setting are its options at measured sizes, and every `KNOT_STEP`-th of the extrapolated ones,
-    including the last. Settings with a sampling method that is not in `samplings` are omitted.
+    The knots of a setting are its options at `measured_sizes` (those of all settings), and every `KNOT_STEP`-th of the
+    extrapolated ones, including the last. Settings with a sampling method that is not in `samplings` are omitted.
 
     Returns
     -------

@@ -47,18 +47,20 @@ def build_front_tables(
         yield _build_budget_table(answer)
     has_cost = len(summaries.select_finite_rows(table, summaries.OBJECTIVES, positive=True)) > 0
     objectives = summaries.OBJECTIVES if has_cost else summaries.OBJECTIVES[:2]
-    usable = summaries.select_finite_rows(table, objectives, positive=True)
-    if usable.empty:
+    usable_medians = summaries.select_finite_rows(table, objectives, positive=True)
+    if usable_medians.empty:
         return
-    overall = _compute_overall_front(usable, front, objectives)
-    yield _build_share_table(usable, overall, objectives, levels)
+    overall = _compute_overall_front(usable_medians, front, objectives)
+    yield _build_share_table(usable_medians, overall, objectives, levels)
 
 
-def _compute_overall_front(usable: pd.DataFrame, front: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
+def _compute_overall_front(
+    usable_medians: pd.DataFrame, front: pd.DataFrame, objectives: Sequence[str]
+) -> pd.DataFrame:
     """Compute the front over all 2Jmax.
 
     If the cost is an objective, this is the front of the rows of `front` with positive finite objectives. Without such
-    rows, or if the cost is unknown, it is the front of the medians `usable` in the given objectives.
+    rows, or if the cost is unknown, it is the front of the medians `usable_medians` in the given objectives.
     """
     if COST_COLUMN in objectives:
         overall = summaries.select_finite_rows(
@@ -66,7 +68,7 @@ def _compute_overall_front(usable: pd.DataFrame, front: pd.DataFrame, objectives
         )
         if len(overall):
             return overall.assign(weight_ratio=summaries.compute_weight_ratio(overall))
-    return summaries.drop_duplicate_fits(pareto.pareto_front(usable, list(objectives)))
+    return summaries.drop_duplicate_fits(pareto.pareto_front(usable_medians, list(objectives)))
 
 
 def _build_budget_table(answer: Answer) -> ReportTable:
@@ -99,13 +101,13 @@ def _build_budget_table(answer: Answer) -> ReportTable:
 
 
 def _build_share_table(
-    usable: pd.DataFrame, overall: pd.DataFrame, objectives: Sequence[str], levels: Sequence[str]
+    usable_medians: pd.DataFrame, overall: pd.DataFrame, objectives: Sequence[str], levels: Sequence[str]
 ) -> ReportTable:
     """Build the table of the shares of the front, in errors and cost and, if it is known, with the MD cost as well.
 
     Parameters
     ----------
-    usable : DataFrame
+    usable_medians : DataFrame
         Medians of all settings with positive finite objectives.
     overall : DataFrame
         Points of the front over all 2Jmax.
@@ -119,16 +121,16 @@ def _build_share_table(
     objectives_text = "errors and DFT cost" if COST_COLUMN in objectives else "the two errors"
     note = (
         f"The number of points of the front over all {models} that belong to each level and each {model}, and the "
-        "share of the dominated hypervolume (in scaled logarithms) that is lost without these points. A group whose "
-        "points are nearly matched by those of others has many points and loses little volume. "
+        "share of the dominated hypervolume (in scaled logarithms) that is lost without these points. A group with "
+        "many points and little lost volume is nearly matched by the points of other groups. "
         f"The front in {objectives_text} has {format_count(len(overall), 'point')} and dominates "
         f"{_format_volume(overall, objectives)} % of the box that extends to {pareto.HYPERVOLUME_REFERENCE:g} times "
         f"the range of each objective. {_describe_largest_shares(table)}"
     )
     objectives_with_md = [*objectives, pareto.MD_COST_COLUMN]
-    timed = summaries.select_finite_rows(usable, objectives_with_md, positive=True)
-    if len(timed):
-        front_with_md = summaries.drop_duplicate_fits(pareto.pareto_front(timed, objectives_with_md))
+    timed_medians = summaries.select_finite_rows(usable_medians, objectives_with_md, positive=True)
+    if len(timed_medians):
+        front_with_md = summaries.drop_duplicate_fits(pareto.pareto_front(timed_medians, objectives_with_md))
         shares = _tabulate_shares(front_with_md, objectives_with_md, levels).set_index("group")
         table = table.set_index("group").join(shares.add_prefix("with MD cost: "), how="outer", sort=False)
         table = table.reindex(_sort_groups(table.index, levels)).reset_index(names="group")

@@ -42,14 +42,14 @@ def plan_grid_figures(errors: LevelErrors) -> Iterator[FigurePlan]:
     if len(grid):
         yield FigurePlan(
             "level_grid", lambda: plot_level_grid(grid),
-            lambda: f"RMSD of the labels against level {errors.reference_level}, the energies without the mean of "
-            "their errors, and mean cost of a label, by cutoff and k-point spacing.",
+            lambda: "RMSD of energies (after subtracting the mean error) and forces against level "
+            f"{errors.reference_level}, and mean cost of a label, by cutoff and k-point spacing.",
         )  # fmt: skip
         yield FigurePlan(
             "grid_convergence", lambda: plot_grid_convergence(grid, errors.configurations),
-            lambda: f"Energy of each configuration minus that of level {errors.reference_level}, without the mean over "
-            "configurations, which a fit absorbs, against the cutoff (left) and the k-point spacing (right). A line "
-            "for each configuration; the numbers are root mean squares.",
+            lambda: f"Energy error per atom against level {errors.reference_level}, minus its mean over "
+            "configurations, as a function of the cutoff (left) and of the k-point spacing (right). Each line is a "
+            "configuration; the numbers above the axes are root mean squares over configurations.",
         )  # fmt: skip
 
 
@@ -127,10 +127,10 @@ def build_level_tables(errors: LevelErrors, levels: Sequence[str]) -> Iterator[R
     yield ReportTable("DFT errors of the levels", _describe_error_table(errors, levels), "level_errors", errors.table)
     properties = errors.correlations["property"].map(lambda name: _PROPERTY_NAMES[name].removeprefix("the "))
     note = (
-        "Spearman's rank correlation of the absolute energy error and of the force RMSD of a configuration with its "
-        "geometry and its k-point mesh at that level, and the p-value of no correlation; – if one side does not vary. "
-        "Forces that are zero by symmetry are left out. The p-values assume independent configurations, and the four "
-        "properties depend on each other."
+        "Spearman's rank correlation of the absolute energy error and of the force RMSD with the geometry and the "
+        "k-point mesh of a configuration, at each level, and the p-value of no correlation; – if one of the two "
+        "quantities does not vary. Forces that are zero by symmetry are omitted. The p-values assume independent "
+        "configurations, and the four properties depend on each other."
     )
     yield ReportTable(
         "Correlations of the DFT errors", note, "level_correlations", errors.correlations.assign(property=properties)
@@ -183,7 +183,7 @@ def _describe_cost(errors: LevelErrors) -> str:
     """Describe how much more a label costs at the highest level than at the lowest, and the number of labels."""
     rows = errors.settings.dropna(subset=["mean_seconds"])
     if len(rows) < 2 or not rows["mean_seconds"].iloc[0] > 0:
-        return "the cost of the labels is not recorded at two levels."
+        return "fewer than two levels have a recorded cost of labels."
     lowest, highest = rows.iloc[0], rows.iloc[-1]
     cost_ratio = format_number(highest["mean_seconds"] / lowest["mean_seconds"])
     counts = errors.settings["n_labels"]
@@ -210,8 +210,8 @@ def _describe_error_table(errors: LevelErrors, levels: Sequence[str]) -> str:
         names = [level for level in levels if level in set(incomplete["level"])]
         count = format_count_range(incomplete["n_left_out"], "configuration")
         omission = (
-            f"At {format_levels(names)}, {count} of the dataset are left out, because a label is missing or incomplete "
-            "at that level or at the reference."
+            f"At {format_levels(names)}, {count} of the dataset are left out, because their label at this level or at "
+            "the reference level is missing or incomplete."
         )
     return join_sentences(
         f"Root mean square differences from level {errors.reference_level}; errors are level minus reference.",
@@ -226,9 +226,9 @@ def _describe_errors(errors: LevelErrors) -> str:
     table = errors.table
     energies, forces = (join_items(map(format_number, table[name])) for name in ("energy_rmsd", "force_rmsd"))
     below = list(table.loc[table["energy_rmsd"] < TARGET_RMSD, "level"])
-    subject = "none of them is" if len(table) > 1 else "the energy is not"
+    subject = "no energy RMSD is" if len(table) > 1 else "the energy RMSD is not"
     if below:
-        subject = f"{format_levels(below)} {'is' if len(below) == 1 else 'are'}"
+        subject = f"the energy RMSD of {format_levels(below)} is"
     verb = "differs" if len(table) == 1 else "differ"
     return (
         f"Against level {errors.reference_level}, {format_levels(list(table['level']))} {verb} by {energies} meV/atom "

@@ -125,7 +125,7 @@ def write_report(
     path_table : continuous energy/force curves of the largest subset, drawn below the points of the figures; optional
     study : settings as in the YAML file of the study, from which the page derives the YAML of a single point; optional
     extra_content : additional findings, figures and tables; none by default
-    answer : from `paretofit.report.find_answer`, which is called by default
+    answer : from `paretofit.report.find_answer`, which is called by default; if it fails, the page gives the reason
     joined : results of all bases, for the opening, the front and the explorer; by default, `results` are all results
     formats : formats of the figures, a selection of "png" and "svg"; the page shows the first one
     all_figures : whether to draw the secondary figures, too; otherwise the page only names them
@@ -206,7 +206,7 @@ def _plan_answer_figure(answer: Answer, results: pd.DataFrame, levels: Sequence[
 
 
 def _plan_dots(findings: Sequence[Finding], other_names: Sequence[str], folder: Path) -> list[FigurePlan]:
-    """Plan the figures of dots of those findings that no other figure shows, and remove the files of all others.
+    """Plan the figure of `Finding.dots` of each finding without another figure, and remove those of all other findings.
 
     Parameters
     ----------
@@ -333,7 +333,9 @@ def _plan_figures(
 def _describe_tradeoff(largest: pd.DataFrame, reference: str, *, has_curves: bool) -> str:
     """Describe, as a caption, the energy and force errors at the largest subset, the rows `largest`."""
     curves = " The lines are fits for all ratios between the points." if has_curves else ""
-    line_styles = f"Solid, filled: against level {reference}; dotted, hollow: against the level trained on. "
+    line_styles = (
+        f"Solid, filled: against level {reference}; dotted, hollow: against the level of the training labels. "
+    )
     if set(largest["level"]) == {reference}:
         line_styles = ""
     return (
@@ -349,8 +351,8 @@ def _describe_learning_curves(results: pd.DataFrame, levels: Sequence[str]) -> s
     return (
         f"RMSE against the number of training configurations by sampling method, at level {levels[-1]}, 2Jmax = "
         f"{rows['twojmax'].iloc[0]} and w_E/w_F = {format_ratio(rows['weight_ratio'].iloc[0])}: median and 10–90 % "
-        f"band over {format_count(rows['repeat'].nunique(), 'repetition')}; a band may extend beyond the axes. This is "
-        f"the largest 2Jmax for which most of these subsets determine all features. {OUTSIDE_NOTE}"
+        f"band over {format_count(rows['repeat'].nunique(), 'repetition')}; a band may extend beyond the axes. This "
+        f"2Jmax is the largest for which most of these subsets determine all features. {OUTSIDE_NOTE}"
     )
 
 

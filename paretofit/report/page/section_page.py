@@ -44,7 +44,7 @@ class PageSection:
 
     @property
     def rows(self) -> list[list[tuple[str, bool]]]:
-        """Text of each cell, and whether the cell contains a number."""
+        """Text of each cell, and whether the cell contains a number instead of text."""
         return [
             [(format_value(value), not isinstance(value, str)) for value in row]
             for row in self.table.itertuples(index=False, name=None)
@@ -57,7 +57,7 @@ class PageSection:
 
 
 def format_value(value: object) -> str:
-    """Format the value of a cell: numbers with four significant digits, or as zero below 1e-6; text is not changed."""
+    """Format a cell: numbers with four significant digits, or as zero if below 1e-6 in magnitude; others by `str`."""
     if isinstance(value, (int, float, np.number)):
         return format_number(0.0 if abs(float(value)) < MIN_SHOWN_VALUE else float(value), 4)
     return str(value)

@@ -110,7 +110,7 @@ def select_view(
 ) -> StructureView | None:
     """Select the structures with the largest absolute values of each ranked column, and others evenly spaced.
 
-    At most `MAX_STRUCTURES` structures with at most `MAX_ATOMS` atoms are selected.
+    At most `MAX_STRUCTURES` structures with at most `MAX_ATOMS` atoms in total are selected.
 
     Parameters
     ----------
@@ -133,6 +133,7 @@ def select_view(
         return None
     reasons: dict[int, str] = {}
     for name, reason in ranked.items():
+        # -1 places unknown values after all absolute values.
         largest = np.argsort(-table[name].abs().fillna(-1).to_numpy(), kind="stable")[:N_LARGEST]
         for position in largest.tolist():
             reasons.setdefault(position, reason)

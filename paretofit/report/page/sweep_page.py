@@ -22,7 +22,7 @@ PAPER = (
     "potentials: exploring the trade-off between DFT convergence, MLIP expressivity, and computational cost, "
     "Digital Discovery (2025), doi 10.1039/d5dd00294j"
 )
-PICTURES_BY_FINDING = {  # figure to show below a finding, instead of the figure of its dots; names by name
+PICTURES_BY_FINDING = {  # figure to show below a finding, instead of that of `Finding.dots`; names by name
     "labels": "level_rmsd",
     "grid": "level_grid",
     "learning": "learning_curves",
@@ -197,7 +197,7 @@ def render_report(
 def assign_pictures(findings: Sequence[Finding], figure_names: Collection[str]) -> dict[str, str]:
     """Assign a figure to each finding, and each figure to at most one finding.
 
-    The figure of a finding is that of `PICTURES_BY_FINDING` or, if this is not available, the figure of its dots.
+    The figure of a finding is that of `PICTURES_BY_FINDING` or, if this is not available, that of `Finding.dots`.
     Findings that come first have precedence.
 
     Parameters

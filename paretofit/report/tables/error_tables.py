@@ -17,11 +17,11 @@ from paretofit.report.tables.summaries import compute_medians, describe_subset, 
 from paretofit.report.wording import format_levels, format_number, format_ratio, join_items, join_sentences
 
 # Headings by the column of results; REFERENCE is replaced by the name of the reference level.
-_ENERGY = {
+_ENERGY_HEADINGS = {
     "train_energy": "training", "train_ref_energy": "training, REFERENCE", "test_energy": "own level",
     "ref_energy": "REFERENCE", "ref_energy_shifted": "REFERENCE, shifted",
 }  # fmt: skip
-_FORCE = {
+_FORCE_HEADINGS = {
     "train_force": "training", "train_ref_force": "training, REFERENCE", "test_force": "own level",
     "ref_force": "REFERENCE",
 }  # fmt: skip
@@ -59,7 +59,7 @@ def build_error_tables(
     setting = (
         f"Median RMSE over repetitions at 2Jmax = {rows['twojmax'].iloc[0]}, the largest, trained on "
         f"{describe_subset(rows)}, for the training set and for the test set; the test errors are given against the "
-        f"level trained on and against level {levels[-1]}, the reference."
+        f"level of the training labels and against level {levels[-1]}, the reference."
     )
     energy_sentences = [
         "Shifted: without the mean error.",
@@ -71,7 +71,10 @@ def build_error_tables(
     force_sentences = [
         _compare_with_reference(errors, "force", ratio, levels) for ratio, errors in errors_by_ratio.items()
     ]
-    for kind, headings, sentences in (("energy", _ENERGY, energy_sentences), ("force", _FORCE, force_sentences)):
+    for kind, headings, sentences in (
+        ("energy", _ENERGY_HEADINGS, energy_sentences),
+        ("force", _FORCE_HEADINGS, force_sentences),
+    ):
         columns = {name: heading for name, heading in headings.items() if rows[name].notna().any()}
         yield ReportTable(
             f"{kind.capitalize()} errors by weighting", join_sentences(setting, *sentences),
@@ -81,7 +84,7 @@ def build_error_tables(
 
 def _group_by_level(rows: pd.DataFrame, levels: Sequence[str]) -> Errors:
     """Convert rows of one weight ratio to errors by level, in the order of `levels`."""
-    errors = rows.set_index("level")[[*_ENERGY, *_FORCE]].astype(float).to_dict(orient="index")
+    errors = rows.set_index("level")[[*_ENERGY_HEADINGS, *_FORCE_HEADINGS]].astype(float).to_dict(orient="index")
     return {level: {str(name): value for name, value in errors[level].items()} for level in levels if level in errors}
 
 
@@ -133,12 +136,12 @@ def _describe_unlearned_errors(errors_by_ratio: dict[float, Errors], levels: Seq
             if level != levels[-1] and row["ref_energy_shifted"] < (1 - _MIN_RELATIVE_DIFFERENCE) * row["test_energy"]
         ]
         if closer_levels:
-            cases.append(f"at {format_levels(closer_levels)} for w_E/w_F = {format_ratio(ratio)}")
+            cases.append(f"of {format_levels(closer_levels)} at w_E/w_F = {format_ratio(ratio)}")
     if not cases:
         return ""
     return (
-        f"Without their mean error, energies are closer to level {levels[-1]} than to the labels of the level trained "
-        f"on {join_items(cases)}: these models do not learn part of the labels' error."
+        f"Without their mean error, the energies of the models {join_items(cases)} are closer to level {levels[-1]} "
+        "than to the labels that they were trained on: these models do not learn part of the labels' error."
     )
 
 
@@ -149,10 +152,10 @@ def _compare_force_weights(errors_by_ratio: dict[float, Errors]) -> str:
     """
     if len(errors_by_ratio) != 2:
         return ""
-    low, high = errors_by_ratio[min(errors_by_ratio)], errors_by_ratio[max(errors_by_ratio)]
+    low_ratio_errors, high_ratio_errors = errors_by_ratio[min(errors_by_ratio)], errors_by_ratio[max(errors_by_ratio)]
     factors = {}
-    for level in (level for level in low if level in high):
-        before, after = high[level]["ref_energy"], low[level]["ref_energy"]
+    for level in (level for level in low_ratio_errors if level in high_ratio_errors):
+        before, after = high_ratio_errors[level]["ref_energy"], low_ratio_errors[level]["ref_energy"]
         if np.isfinite([before, after]).all() and before > 0:
             factors[level] = after / before
     improved = {level: factor for level, factor in factors.items() if factor < 1 - _MIN_RELATIVE_DIFFERENCE}
@@ -200,7 +203,8 @@ def build_model_table(results: pd.DataFrame, levels: Sequence[str], md_timings: 
     Returns
     -------
     ReportTable
-        A row per 2Jmax, without the columns of costs and speeds if none is known.
+        A row per 2Jmax: ``n_features`` and, if a cost is known, ``md_us_per_atom_step``, `MD_SPEED_HEADING` and the
+        origin of the cost, ``speed is``.
     """
     models = compute_medians(results, levels).groupby("twojmax")[["n_features", MD_COST_COLUMN]].median()
     table = models[["n_features"]].reset_index().astype({"n_features": int})

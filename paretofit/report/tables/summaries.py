@@ -52,7 +52,7 @@ def prepare_results(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFram
 
     Returns
     -------
-    DataFrame, a copy with the same rows; optional columns that are missing are NaN.
+    DataFrame, a copy with the same rows; `TRAIN_REFERENCE_COLUMNS` that are missing are added with NaN.
 
     Raises
     ------
@@ -60,8 +60,10 @@ def prepare_results(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFram
         If a column is missing or a level is not in `levels`.
     """
     check_columns(results, RESULT_COLUMNS, "results")
-    optional = {name: np.nan for name in TRAIN_REFERENCE_COLUMNS if name not in results}
-    frame = results.assign(level=results["level"].astype(str), weight_ratio=compute_weight_ratio(results), **optional)
+    missing_columns = {name: np.nan for name in TRAIN_REFERENCE_COLUMNS if name not in results}
+    frame = results.assign(
+        level=results["level"].astype(str), weight_ratio=compute_weight_ratio(results), **missing_columns
+    )
     unknown_levels = sorted(set(frame["level"]) - set(levels))
     if unknown_levels:
         raise InputError(f"the results have level {unknown_levels[0]!r}, which is not among {', '.join(levels)}")
