@@ -376,7 +376,10 @@ def _describe_limit(name: str, limit: float) -> str:
 
 
 def _write_exploration(exploration: Exploration, frames: Sequence[Atoms]) -> None:
-    """Write the frames and tables; without extrapolating frames, remove an earlier file of such frames."""
+    """Write all frames, the extrapolating frames and the tables.
+
+    If no frame extrapolates, remove the file of extrapolating frames of an earlier run.
+    """
     learning.write_frames(exploration.folder / FRAMES_FILE, frames)
     extrapolating_frames = [
         atoms for atoms, exceeded_limits in zip(frames, exploration.frames["above"], strict=True) if exceeded_limits

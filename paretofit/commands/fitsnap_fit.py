@@ -189,18 +189,21 @@ def count_constant_columns(settings: fitsnap.FitsnapInput) -> int:
 def _fit_rows(rows: fitsnap.FitRows, settings: fitsnap.FitsnapInput) -> np.ndarray:
     """Fit the training rows with the solver of the input; return the coefficients, ``(p,)``, eV.
 
-    The coefficients of constant columns that FitSNAP does not fit are zero.
+    Both solvers are replaced by QR (see `fit_wls`). The coefficients are those of SVD if the rows have full rank;
+    otherwise SVD omits small singular values (see `Solver`). The coefficients of constant columns that FitSNAP does not
+    fit are zero.
     """
     is_training, n_constant = rows.is_training, count_constant_columns(settings)
     X, y, weight, kind = rows.X[:, n_constant:], rows.y, rows.weight, rows.kind
     if not is_training.all():  # a selection copies the rows, which may take gigabytes
         X, y, weight, kind = X[is_training], y[is_training], weight[is_training], kind[is_training]
     if settings.solver.name == "RIDGE":
-        # additional rows, whose squared residuals sum to alpha |b|² for coefficients b
+        # Additional rows, whose squared residuals sum to alpha ‖β‖². The argument `ridge` of `fit_wls` is not suitable,
+        # because its penalty scales with the norms of the columns, whereas FitSNAP penalises unscaled coefficients.
         penalty = np.sqrt(settings.solver.alpha) * np.eye(X.shape[1])
         X, y = np.vstack([X, penalty]), np.concatenate([y, np.zeros(X.shape[1])])
         weight = np.concatenate([weight, np.ones(len(penalty))])
-        # any kind serves, because the weights are given
+        # The kind of the additional rows has no effect on the coefficients, because `weights` replaces its weight.
         kind = np.concatenate([kind, np.zeros(len(penalty), dtype=np.int8)])
     fit = fit_wls(X, y, kind, weights=weight)
     return np.concatenate([np.zeros(n_constant), fit.coefficients])

@@ -251,11 +251,13 @@ def _collect_notes(
     notes = _describe_assumed_costs(results)
     columns = pareto.list_setting_columns(options)
     largest_size = options.loc[(options[columns] == choice[columns]).all(axis=1), "n_train"].max()
+    # mixtures are evaluated only at measured sizes, so their largest size is not the extrapolation limit
     is_mixture = pareto.find_mixtures(choice.to_frame().T).item()
     if limits.budget is not None and choice["n_train"] == largest_size and not is_mixture:
         notes.append(
             f"the recommended number of configurations is at its limit ({factor:g} times the largest measured number); "
-            "the budget may allow more, for which there are no measurements"
+            "the budget may allow more, but errors are not extrapolated further; for larger numbers, raise the "
+            "extrapolation factor (--extrapolation-factor)"
         )
     if pareto.has_folds(results):
         notes += [_format_label_errors(results), PILOT_NOTE]

@@ -1,5 +1,6 @@
 """Limits of the errors of properties, such as ``C44=5GPa``, and checks of their names and units."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -65,10 +66,13 @@ def convert_property_limits(
             available = ", ".join(names) or "none; add 'properties' to the study and run it again"
             hint = suggest_match(name, names)
             raise InputError(f"the results have no property '{name}'; available: {available}{hint}")
-        # a number and an optional unit; two decimal points match, but are not a number
+        # a number and an optional unit
         match = re.fullmatch(r"\+?([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([^0-9.+-].*)?", str(limit))
-        number = float(match.group(1)) if match is not None and match.group(1).count(".") < 2 else 0.0
-        if match is None or not 0 < number < float("inf"):
+        try:
+            number = float(match.group(1)) if match is not None else math.nan
+        except ValueError:  # the pattern also matches several decimal points, or a decimal point without digits
+            number = math.nan
+        if match is None or not 0 < number < math.inf:
             raise InputError(f"the limit of '{name}' must be a positive number, such as {name}=5; got {limit}")
         unit = units.get(name, "")
         if match.group(2) and _simplify_unit(match.group(2)) != _simplify_unit(unit):

@@ -14,14 +14,14 @@ N_NEIGHBOURS = 10  # number of similar configurations with which an error is com
 # suffices if the error of the total energy is large although the model predicts the forces. (A large force error would
 # show that the model does not describe the configuration.)
 MAX_ENERGY_RATIO = 40.0  # error relative to those of similar configurations
-MIN_ENERGY_ERROR = 0.02  # eV/atom
+MIN_ENERGY_ERROR = 0.02  # eV/atom; up to it, energies are never outliers by the larger multiple
 MAX_ENERGY_RATIO_WITH_FORCES = 9.5  # the smaller multiple, which suffices with the two limits below
 MIN_TOTAL_ERROR = 3.0  # eV
 MAX_PREDICTABLE_FORCE_ERROR = 0.7  # relative force error up to which the model predicts the forces
 ENERGY_WEIGHT = 30.0  # weight of energies in the fit; without it, force errors would dominate
 MAX_FORCE_RATIO = 5.0  # force error relative to those of similar configurations
 MAX_INFLATION_RATIO = 1.2  # ratio of an inflation to the median, above which a configuration is unlike all others
-MAX_FORCE_ERROR = 0.9  # relative force error; 1 is the error of predicting zero forces
+MIN_RELATIVE_FORCE_ERROR = 0.9  # up to it, forces are never outliers; 1 is the error of predicting zero forces
 MIN_PREDICTED_FORCE = 0.3  # fraction of the median force above which a predicted force contradicts a label of zero
 MIN_ZERO_FORCE_ATOMS = 3  # number of atoms with contradicted forces of zero for a warning
 
@@ -81,13 +81,25 @@ def describe_energy_outliers(
 def describe_force_outliers(fit: LabelFit, errors: HeldOutErrors, ids: Array) -> str:
     """Describe forces that contradict a model of the other configurations; return "" if there are none.
 
-    Configurations unlike all others are not outliers; `ids`, ``(n,)``, are those of the configurations of the fit.
+    Configurations unlike all others are not outliers.
+
+    Parameters
+    ----------
+    fit : LabelFit
+        Descriptor rows of the configurations.
+    errors : HeldOutErrors
+        Errors of the fit to energies and forces.
+    ids : (n,) int64
+        Ids of the configurations of the fit.
     """
     median = float(np.nanmedian(errors.forces))
+    # There are two kinds of NaN. Forces that vanish by symmetry have no error, and count as neighbours with the median
+    # error, so that there is a limit even if the forces of all neighbours vanish. The value of each configuration
+    # itself is NaN among those of its neighbours, and is excluded from their median.
     neighbour_errors = _get_values_of_neighbours(fit.energy_rows, np.nan_to_num(errors.forces, nan=median))
     limits = MAX_FORCE_RATIO * np.maximum(np.nanmedian(neighbour_errors, axis=1), median)
     is_similar = errors.inflation < MAX_INFLATION_RATIO * np.median(errors.inflation)
-    outliers = np.flatnonzero((errors.forces > np.maximum(limits, MAX_FORCE_ERROR)) & is_similar)
+    outliers = np.flatnonzero((errors.forces > np.maximum(limits, MIN_RELATIVE_FORCE_ERROR)) & is_similar)
     if not len(outliers):
         return ""
     outliers = outliers[np.argsort(-errors.forces[outliers])]
@@ -102,7 +114,8 @@ def describe_force_outliers(fit: LabelFit, errors: HeldOutErrors, ids: Array) ->
 def describe_zero_forces(fit: LabelFit, errors: HeldOutErrors, forces: Sequence[Array], ids: Array) -> str:
     """Describe forces of exactly zero on atoms for which a model predicts a force; return "" for fewer than 3 atoms.
 
-    `forces` are the ``(N, 3)`` forces (eV/Å) of each configuration of the fit, and `ids` the ids of the configurations.
+    `errors` are those of a fit to the forces only, `forces` the ``(N, 3)`` forces (eV/Å) of each configuration of the
+    fit, and `ids` the ids of the configurations.
     """
     counts = np.zeros(len(forces), dtype=int)
     limit = MIN_PREDICTED_FORCE * errors.force_scale

@@ -77,23 +77,39 @@ class StoredDataset:
             problem = f"its schema_version must be a whole number; got {abbreviate(version)}"
             raise InputError(f"{self.path}: {problem}; restore the file from a copy or import it again")
         if version > SCHEMA_VERSION:
-            limit = f"but this version of paretofit reads at most {SCHEMA_VERSION}"
-            raise InputError(f"{self.path} has schema version {version}, {limit}; update paretofit")
+            raise InputError(
+                f"{self.path} has schema version {version}, but this version of paretofit reads at most "
+                f"{SCHEMA_VERSION}; update paretofit"
+            )
         self._offsets = self._read_array("configurations/offsets", slice(None)).astype(np.int64)
         self._ids = self._read_array("configurations/id", slice(None)).astype(np.int64)
-        is_ascending = bool((self._offsets[1:] > self._offsets[:-1]).all())
-        if len(self._offsets) != len(self._ids) + 1 or self._offsets[0] != 0 or not is_ascending:
-            raise self._create_corruption_error("configurations/offsets", "they do not match the ids")
+        self._check_offsets()
         if len(np.unique(self._ids)) < len(self._ids):
             raise self._create_corruption_error("configurations/id", "an id appears twice")
-        self._index = np.arange(len(self._ids))  # positions in the file of the configurations of this selection
-        order = np.asarray(self._read_attributes("levels").get("order", []), object)
-        self.levels: list[str] = np.atleast_1d(order).tolist()
+        self._index = np.arange(len(self._ids))  # positions, in the file, of the selected configurations; initially all
+        # A corrupt file may have a scalar here, which becomes a list of one name. With dtype object, a name reaches
+        # `check_level_name` unchanged; as numpy text it would lose trailing null characters.
+        level_names = np.asarray(self._read_attributes("levels").get("order", []), dtype=object)
+        self.levels: list[str] = np.atleast_1d(level_names).tolist()
         for name in self.levels:
             try:
                 check_level_name(name)
             except InputError as error:
                 raise self._create_corruption_error("levels", error) from error
+
+    def _check_offsets(self) -> None:
+        """Raise `InputError` unless the offsets are one more than the ids, ascend and begin with 0."""
+        n_offsets, n_required = len(self._offsets), len(self._ids) + 1
+        if n_offsets != n_required:
+            problem = f"{len(self._ids)} ids require {n_required} offsets; got {n_offsets}"
+        elif self._offsets[0] != 0:
+            problem = f"the first offset must be 0; got {self._offsets[0]}"
+        elif (is_wrong := np.diff(self._offsets) <= 0).any():
+            k = int(np.argmax(is_wrong))
+            problem = f"offsets must ascend; got {self._offsets[k + 1]} after {self._offsets[k]}"
+        else:
+            return
+        raise self._create_corruption_error("configurations/offsets", problem)
 
     def close(self) -> None:
         """Close the file; selections from this dataset use the same file and can no longer be read."""

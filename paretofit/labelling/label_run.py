@@ -78,14 +78,19 @@ def plan_labels(
     retry_failed : bool
         Whether to compute failed labels again.
     require_engine : bool
-        Whether the engine must be installed on this machine.
+        Whether to check that the engine is installed on this machine, and has its files, such as pseudopotentials, for
+        all elements. Levels are always checked.
 
     Raises
     ------
     InputError
-        If the engine is not installed or does not support an element or a level, a level or configuration id of the
-        settings is unknown, a level has no k-point spacing or values that are probably in a wrong unit, or the
-        configurations are not valid (see `collect_configurations`).
+        - If `levels` or `subsets` in the settings has a level that the ladder lacks.
+        - If the configurations are not valid (see `collect_configurations`).
+        - If `subsets` has the id of a configuration that does not exist.
+        - If the engine is not installed, or has no pseudopotential or other required file for an element.
+        - If the engine does not support a setting of a level.
+        - If a level does not set its k-point spacing, or its spacing or cutoff is probably in a wrong unit (only for
+          engines that need a cell).
     """
     try:
         settings.check_levels()

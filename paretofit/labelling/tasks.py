@@ -50,9 +50,12 @@ class Task:
 def compute_task_key(atoms: Atoms, level: Level, engine: Engine) -> str:
     """Compute a digest of everything that a label depends on: geometry, settings of the level and of the engine."""
     geometry = [atoms.numbers.tolist(), atoms.pbc.tolist(), *map(hash_array, (atoms.cell[:], atoms.positions))]
-    # Defaults are excluded, so that finished labels remain valid if a later version adds a setting; so is the maximum
-    # number of iterations, which does not change a converged label.
+    # Defaults are excluded, so that finished labels remain valid if a later version adds a setting. The default of a
+    # setting must therefore never change: a label of the old default would have the same key as one of the new default.
+    # The maximum number of iterations is also excluded, because it does not change a converged label.
     settings = level.model_dump(exclude={"name": True, "scf": {"max_iterations"}}, exclude_defaults=True)
+    # If only the maximum number of iterations was set, ``scf`` is now empty instead of missing; it must not change the
+    # key.
     settings = {key: value for key, value in settings.items() if value != {}}
     return hash_json([geometry, settings, engine.name, engine.collect_key_settings(sorted(set(atoms.symbols)))])
 

@@ -101,11 +101,13 @@ class Labeller:
         Raises
         ------
         InputError
-            If one of these cannot be used; see `paretofit.labelling.plan_labels`.
+            If the engine, a level, a candidate or a label cannot be used; see `paretofit.labelling.plan_labels`.
         """
         if will_compute:
             has_candidates = candidates.exists() and candidates.stat().st_size
             settings = self.settings.model_copy(update={"structures": [candidates] if has_candidates else []})
+            # Only the checks of `plan_labels` are needed, and the records of finished labels, here none, do not affect
+            # them. Each iteration plans its own labels later.
             plan_labels(settings, self.folder.dataset_path, [])
 
     def label(self, request: LabelRequest, rng: np.random.Generator) -> dict[str, Any]:

@@ -288,13 +288,16 @@ def count_early_stops(folder: LearnFolder) -> pd.DataFrame:
 
 
 def _tabulate_members(folder: LearnFolder) -> pd.DataFrame:
-    """Tabulate the training of the members in each iteration; empty for models without training records."""
+    """Tabulate the training of the members in each iteration, with their RMS errors on the validation set.
+
+    The table is empty for models without training records.
+    """
     rows = [
         {"iteration": number, **row}
         for number, record in folder.read_records("train")
         for row in record.get("members", [])
     ]
-    titles = {"energy": "energy, validate (meV/atom)", "forces": "forces, validate (meV/Å)"}
+    titles = {"energy": "energy, validation set (meV/atom)", "forces": "forces, validation set (meV/Å)"}
     table = pd.DataFrame(rows).rename(columns=titles).drop(columns="seed", errors="ignore")
     for name in table.columns.intersection(["stage_two", "stopped_early", "warm_start"]):
         table[name] = table[name].map({True: "yes", False: "no"})

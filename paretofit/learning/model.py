@@ -65,9 +65,11 @@ class Committee:
 
     @property
     def n_members(self) -> int:
-        """Number of members of the committee; it has no meaning for a potential without members."""
+        """Number of members of the committee; 1 for a single potential."""
         potential = self.potential
-        return potential.n_members if isinstance(potential, MacePotential) else len(potential.coefficients)
+        if isinstance(potential, MacePotential):
+            return potential.n_members
+        return len(np.atleast_2d(potential.coefficients))
 
     def assess(self, atoms: Atoms) -> Assessment:
         """Predict energy, forces and stress of a structure, with disagreements, intervals and extrapolation grades.

@@ -30,8 +30,9 @@ BATCH_WEIGHT = 0.5  # ratio of the total weight of the frames of earlier batches
 BOUND_COVERAGE = 0.9  # share of the errors of frames that should be below their upper bounds
 CROSS_VALIDATION, HELD_OUT, NEW_BATCH = "cross-validation", "held out", "new batch"  # sources of points
 CUT_OUT_KEY = "cut_out"  # info key of a configuration cut out of a frame: the central atom and the size of the frame
-# verdicts on frames; a frame "not drawn" is above tolerance, but was not selected
-CONFIDENT, UNPHYSICAL, DUPLICATE, WAITING, CHOSEN = "confident", "unphysical", "duplicate", "not drawn", "chosen"
+# Verdicts on frames, see `classify_frames`. A candidate is stored as "not drawn", because the candidates that are drawn
+# for labelling become `CHOSEN`.
+CONFIDENT, UNPHYSICAL, DUPLICATE, CANDIDATE, CHOSEN = "confident", "unphysical", "duplicate", "not drawn", "chosen"
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,17 @@ def classify_frames(
     descriptors: Array,
     known_descriptors: Array,
 ) -> pd.DataFrame:
-    """Classify every frame as confident, unphysical, duplicate, or not drawn (a candidate for labelling).
+    """Classify every frame as unphysical, confident, a duplicate or a candidate for labelling.
+
+    A frame has the first verdict that applies:
+
+    - unphysical: two atoms are too close (``min_distance_ratio``), or a predicted error exceeds ``discard_above``;
+    - confident: no disagreement exceeds the threshold of its property, which belongs to an error of ``tolerance``;
+    - duplicate: the mean descriptors are those of a labelled configuration or of an earlier candidate, within
+      ``duplicate_tolerance``;
+    - candidate: any other frame.
+
+    The disagreements and errors of properties that are not calibrated are not checked.
 
     Parameters
     ----------
@@ -254,8 +265,8 @@ def classify_frames(
     DataFrame
         A row per frame: by property ``*_std`` (disagreement) and, if calibrated, ``*_expected`` (error predicted from
         the disagreement) and ``*_bound`` (upper bound of the error), meV/atom, meV/Å, GPa; ``extrapolation_grade``,
-        ``above`` (properties above tolerance, separated by spaces), ``verdict``. A property without a disagreement,
-        such as the stress of a molecule, is not above tolerance.
+        ``above`` (properties above tolerance, separated by spaces), ``verdict`` (`UNPHYSICAL`, `CONFIDENT`, `DUPLICATE`
+        or `CANDIDATE`). A property without a disagreement, such as the stress of a molecule, is not above tolerance.
     """
     disagreement = tabulate_disagreements(assessments)
     table = disagreement.add_suffix("_std")
@@ -268,8 +279,8 @@ def classify_frames(
         names_above.append(np.where(disagreement[name] > calibration.thresholds[name], name, ""))
     table["extrapolation_grade"] = [assessment.grade for assessment in assessments]
     table["above"] = [" ".join(filter(None, names)) for names in zip(*names_above, strict=True)]
-    table["verdict"] = np.where(is_unphysical, UNPHYSICAL, np.where(table["above"] == "", CONFIDENT, WAITING))
-    candidate_rows = np.flatnonzero(table["verdict"] == WAITING)
+    table["verdict"] = np.where(is_unphysical, UNPHYSICAL, np.where(table["above"] == "", CONFIDENT, CANDIDATE))
+    candidate_rows = np.flatnonzero(table["verdict"] == CANDIDATE)
     is_duplicate = _find_duplicates(descriptors[candidate_rows], known_descriptors, settings.duplicate_tolerance)
     table.loc[candidate_rows[is_duplicate], "verdict"] = DUPLICATE
     return table
@@ -287,7 +298,7 @@ def select_frames(
     Parameters
     ----------
     table : DataFrame
-        Table of `classify_frames`, in which candidates have the verdict `WAITING`.
+        Table of `classify_frames`, in which candidates have the verdict `CANDIDATE`.
     descriptors : (n, d) float64
         Mean descriptors of the frames.
     known_descriptors : (m, d) float64
@@ -301,7 +312,7 @@ def select_frames(
     (n_selected,) int64
         Positions of the rows in the table.
     """
-    candidate_rows = np.flatnonzero(table["verdict"] == WAITING)
+    candidate_rows = np.flatnonzero(table["verdict"] == CANDIDATE)
     n_selected = min(settings.max_selected, len(candidate_rows))
     if settings.strategy == "random" or n_selected == len(candidate_rows):
         return np.sort(rng.permutation(candidate_rows)[:n_selected])

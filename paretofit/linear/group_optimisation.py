@@ -130,7 +130,8 @@ class GroupMoments:
     Raises
     ------
     InputError
-        If there are no rows to fit or none held out, or fewer independent rows than columns.
+        If there are no rows to fit or none held out, a column is zero in all rows that are fitted, or there are fewer
+        independent rows than columns.
     """
 
     def __init__(self, X: Array, y: Array, kind: Array, group: Array, is_held_out: Array, weights: Array) -> None:
@@ -139,10 +140,20 @@ class GroupMoments:
         is_train = ~is_held_out
         A = X[is_train] * weights[is_train, None]
         scale = np.linalg.norm(A, axis=0)
-        if not scale.all() or len(A) < X.shape[1]:
+        if not scale.all():
             raise InputError(
-                f"{X.shape[1]} coefficients are not determined by {len(A)} rows with these weights; use fewer columns"
+                f"column {int(np.argmin(scale))}, counted from 0, is zero in all training rows with a positive weight, "
+                "so that its coefficient is not determined; remove the column, or add rows in which it is not zero"
             )
+        if len(A) < X.shape[1]:
+            raise InputError(
+                f"{X.shape[1]} coefficients are not determined by {len(A)} training rows; use fewer columns or more "
+                "training rows"
+            )
+        # The weighted training rows are A = Q R S, where S is diagonal with the norms of the columns (`scale`). The
+        # whitened rows are U = X S⁻¹ R⁻¹: because A S⁻¹ R⁻¹ = Q has orthonormal columns, the moments UᵀU are well
+        # conditioned, whereas XᵀX has the square of the condition number of X. The coefficients of X are S⁻¹ R⁻¹ times
+        # those of U.
         Q, R = scipy.linalg.qr(A / scale, mode="economic", check_finite=False)
         if np.abs(np.diag(R)).min() < MIN_RELATIVE_PIVOT * np.abs(np.diag(R)).max():
             raise InputError("columns depend on each other in the rows that are fitted; remove the dependent columns")

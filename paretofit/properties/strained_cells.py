@@ -6,18 +6,18 @@ from ase import Atoms
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))  # tensor indices of each Voigt index
 
 
-def apply_voigt_strain(atoms: Atoms, column: int, strain: float) -> Atoms:
+def apply_voigt_strain(atoms: Atoms, component: int, strain: float) -> Atoms:
     """Return a copy of a structure with a homogeneous strain: its cell and positions are multiplied by 1 + ε.
 
     Parameters
     ----------
     atoms : ase.Atoms
-    column : int
+    component : int
         Voigt index of the strain component, 0 to 5.
     strain : float
         Strain; for a shear component the engineering strain, twice the elements of the symmetric tensor ε.
     """
-    i, j = VOIGT[column]
+    i, j = VOIGT[component]
     deformation = np.eye(3)
     deformation[i, j] = deformation[j, i] = 1 + strain if i == j else strain / 2
     copy: Atoms = atoms.copy()

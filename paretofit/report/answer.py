@@ -98,9 +98,11 @@ class Answer:
 
     @property
     def ranges(self) -> pd.DataFrame:
-        """Budget ranges of `sentence`, each with one best value of `compared`, in the form of `curve`.
+        """Budget ranges of `sentence`, each with one recommended value of `compared`, in the form of `curve`.
 
-        A row is the option of the highest budgets in its range.
+        Ranges of low budgets may be missing. Because similar ranges are dropped, the value need not be the best in its
+        whole range. The other columns are those of the best option at the upper end of the range before similar ranges
+        were dropped; see `_select_ranges`.
         """
         return _select_ranges(self.curve, self.compared)
 

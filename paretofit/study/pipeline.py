@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from ruamel.yaml import YAML
 
 from paretofit import sweep
 from paretofit.core import (
@@ -258,20 +259,25 @@ def load_or_compute_design(
 ) -> DesignMatrix:
     """Load the design matrix of a dataset in a basis from a file, or compute the matrix and write it to the file.
 
+    The rows of a `RowsBasis` are copied from the user's file instead of computed.
+
     Parameters
     ----------
     dataset : Dataset
     basis : StudyBasis
     path : path-like
-        Design file. It is read if it contains the same structures, and the same basis up to this 2Jmax or a larger one.
+        Design file. It is used again if it contains the same structures, the same basis up to this 2Jmax or a larger
+        one and, for a `RowsBasis`, a copy of the current rows of the user's file.
     context : RunContext
     overwrite : bool
-        Whether to replace a file with other contents.
+        Whether to replace an existing file whose contents differ.
 
     Raises
     ------
     InputError
         Without `overwrite`, if the file at `path` has other contents or is corrupt.
+    ExecutionError
+        If the system cannot open the file at `path`, with or without `overwrite`.
     """
     path = Path(path)
     if path.exists():
@@ -279,13 +285,15 @@ def load_or_compute_design(
             design = DesignMatrix.open(path)
             has_structures = design.attributes.get("structures") == dataset.hash_structures()
             if has_structures and _has_basis(design, basis) and has_current_rows(design, basis):
-                log.info("design: reusing %s", path)
+                log.info("design: %s is used again", path)
                 show_message(f"the descriptors in {path} are used again", enabled=context.progress)
                 return design
-        except ExecutionError:  # the file is healthy, but the system cannot open it
+        except ExecutionError:
+            # A subclass of InputError: the system cannot open the file, whose contents, which may have taken hours to
+            # compute, are probably intact and must not be replaced.
             raise
         except InputError as error:
-            log.warning("%s; it is computed again", error)
+            log.warning("%s; the file is not used again", error)
     check_new_paths([path], overwrite=overwrite)
     if isinstance(basis, RowsBasis):
         design = copy_given_rows(dataset, basis, path)
@@ -303,8 +311,6 @@ def _has_basis(design: DesignMatrix, basis: StudyBasis) -> bool:
 
 def _write_study(study: Study, folder: Path) -> None:
     """Write the settings of a study to ``study.yaml``, with the absolute path of its dataset."""
-    from ruamel.yaml import YAML  # noqa: PLC0415  (nothing else writes YAML)
-
     content = json.loads(study.model_dump_json(by_alias=True))
     content["dataset"] = str(study.dataset.resolve())
     with atomic_path(folder / "study.yaml") as temporary, temporary.open("w", encoding="utf-8") as stream:

@@ -64,14 +64,18 @@ def _build_curve(path: WeightPath, k: int) -> pd.DataFrame:
 
 
 def _find_best_ratios(path: WeightPath, k: int) -> dict[str, float]:
-    """Find the best ratios of the k-th level; the errors at the knee are those of the nearest ratio of the path."""
-    energy, force = path.energy["reference"][:, k], path.force["reference"][:, k]
+    """Find the ratios with the lowest errors of the k-th level against the reference, and the ratio of the knee.
+
+    The errors at the knee (meV/atom, meV/Å) are those of the ratio of the path that is nearest to the knee. The keys
+    are the columns of the knees in `compute_weight_paths`.
+    """
+    energy_errors, force_errors = path.energy["reference"][:, k], path.force["reference"][:, k]
     knee = path.find_knee_ratio(k)
     nearest_index = int(np.argmin(np.abs(path.ratio - knee)))
     return {
-        "ratio_of_lowest_energy": float(path.ratio[np.argmin(energy)]),
-        "ratio_of_lowest_force": float(path.ratio[np.argmin(force)]),
+        "ratio_of_lowest_energy": float(path.ratio[np.argmin(energy_errors)]),
+        "ratio_of_lowest_force": float(path.ratio[np.argmin(force_errors)]),
         "knee_ratio": knee,
-        "knee_ref_energy": EV_TO_MEV * float(energy[nearest_index]),
-        "knee_ref_force": EV_TO_MEV * float(force[nearest_index]),
+        "knee_ref_energy": EV_TO_MEV * float(energy_errors[nearest_index]),
+        "knee_ref_force": EV_TO_MEV * float(force_errors[nearest_index]),
     }

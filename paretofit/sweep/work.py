@@ -2,7 +2,7 @@
 
 The prefactors reproduce the CPU time of studies of Be, Mo and InP with 21 to 1,596 columns; those of fits to fewer rows
 than columns were counted from the operations of the factors. Durations on other processors follow from the measured
-speed of their linear algebra.
+speed of their linear algebra. In the comments, n is the number of rows and P that of columns.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ SOLVE_FLOPS = 40.0  # multiple of P² for the fit of one level and its errors
 WIDE_FLOPS = 7.0  # multiple of n² P for the factor of n rows < P columns
 WIDE_WEIGHT_FLOPS = 0.5  # multiple of n³ for each pair of weights with this factor
 ROW_FIT_FLOPS = 8.0  # multiple of n P min(n, P) for a fit from n rows: factorisations are slower than products
-MIXTURE_FOLDS, MIXTURE_FOLDS_PER_WEIGHT = 4.0, 2.0  # triangles that are folded, each 2 P³ operations
+# numbers of folded triangles, each 2 P³ operations, of a training set and of each of its pairs of weights
+MIXTURE_FOLDED_TRIANGLES, MIXTURE_FOLDED_TRIANGLES_PER_WEIGHT = 4.0, 2.0
 MIN_FIT_FLOPS = 4e7  # number of operations in about a millisecond, which a fit of any size takes at least
 
 
@@ -64,30 +65,40 @@ def count_chain_flops(
 
 
 def count_mixture_flops(n_training_sets: int, n_weights: int, n_columns: Sequence[int]) -> float:
-    """Count the operations of the fits of mixtures: triangles of P columns that are folded, and their solutions.
+    """Count the operations of the fits of mixtures: the folding of triangles of P columns, and the solutions.
+
+    P is the largest of `n_columns`.
 
     Parameters
     ----------
     n_training_sets : int
     n_weights : int
-        Pairs of weights, in all training sets together.
+        Number of pairs of weights, summed over the training sets.
     n_columns : sequence of int
         Columns of each 2Jmax.
     """
     p = float(max(n_columns))
-    n_folds = MIXTURE_FOLDS * n_training_sets + MIXTURE_FOLDS_PER_WEIGHT * n_weights
-    return 2 * n_folds * p**3 + n_weights * len(n_columns) * (MIN_FIT_FLOPS + SOLVE_FLOPS * p**2)
+    n_folded_triangles = MIXTURE_FOLDED_TRIANGLES * n_training_sets + MIXTURE_FOLDED_TRIANGLES_PER_WEIGHT * n_weights
+    return 2 * n_folded_triangles * p**3 + n_weights * len(n_columns) * (MIN_FIT_FLOPS + SOLVE_FLOPS * p**2)
 
 
-def count_row_fit_flops(n_rows: int, n_columns: int, n_weights: int, n_levels: int, n_test_rows: int) -> float:
-    """Count the operations of fits of one 2Jmax from the rows of a subset in the plain engine.
+def count_row_fit_flops(n_rows: int, n_columns: int, n_models: int, n_levels: int, n_test_rows: int) -> float:
+    """Estimate the work of the fits of one 2Jmax to one subset in the plain engine, in floating point operations.
 
-    `n_weights` is the number of pairs of weights times that of ridges.
+    Parameters
+    ----------
+    n_rows, n_columns : int
+        Rows of the subset, and columns of the 2Jmax.
+    n_models : int
+        Number of models of the 2Jmax, which differ in their pair of weights or in their ridge.
+    n_levels : int
+        Number of levels, all of which share the factorisation of a model.
+    n_test_rows : int
     """
     smaller_dimension = min(n_rows, n_columns)
-    shared_flops = (n_rows + n_test_rows) * n_columns * ROW_FLOPS_PER_COLUMN
-    flops_per_weight = ROW_FIT_FLOPS * n_rows * n_columns * smaller_dimension + 2.0 * n_levels * n_test_rows * n_columns
-    return shared_flops + n_weights * (flops_per_weight + n_levels * MIN_FIT_FLOPS)
+    reading_flops = (n_rows + n_test_rows) * n_columns * ROW_FLOPS_PER_COLUMN
+    flops_per_model = ROW_FIT_FLOPS * n_rows * n_columns * smaller_dimension + 2.0 * n_levels * n_test_rows * n_columns
+    return reading_flops + n_models * (flops_per_model + n_levels * MIN_FIT_FLOPS)
 
 
 def measure_flop_rate(size: int = 700) -> float:
@@ -95,7 +106,7 @@ def measure_flop_rate(size: int = 700) -> float:
     matrix = np.random.default_rng(1).random((size, size))
     with threadpool_limits(1):
         matrix @ matrix  # loads the library
-        start = time.process_time()
+        start_s = time.process_time()
         for _ in range(3):
             matrix @ matrix
-        return 3 * 2.0 * size**3 / max(time.process_time() - start, 1e-6)  # a coarse clock may show no time
+        return 3 * 2.0 * size**3 / max(time.process_time() - start_s, 1e-6)  # a coarse clock may show no time

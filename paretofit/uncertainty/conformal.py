@@ -123,15 +123,27 @@ def _find_weighted_quantile(values: Array, weights: Array, target_weight: float)
 
 
 def get_min_calibration_size(coverage: float) -> int:
-    """Return the smallest number of values, or groups, from which intervals of a coverage below 1 can be calibrated."""
+    """Return the smallest number of values, or groups, from which intervals of a coverage can be calibrated.
+
+    Raises
+    ------
+    InputError
+        If the coverage is not between 0 and 1.
+    """
+    _check_coverage(coverage)
     # the quantile is finite for n values if coverage (n + 1) ≤ n; 1e-9 tolerates rounding
     return int(np.ceil(coverage / (1 - coverage) - 1e-9))
 
 
-def _check_conformal_input(spread: Array, residual: Array, coverage: float, group: Array | None) -> None:
-    """Raise an `InputError` if `calibrate_conformal` cannot use its input."""
+def _check_coverage(coverage: float) -> None:
+    """Raise an `InputError` if a coverage is not between 0 and 1."""
     if not 0 < coverage < 1:
         raise InputError(f"the coverage must be between 0 and 1; got {coverage}")
+
+
+def _check_conformal_input(spread: Array, residual: Array, coverage: float, group: Array | None) -> None:
+    """Raise an `InputError` if `calibrate_conformal` cannot use its input."""
+    _check_coverage(coverage)
     if len(spread) != len(residual) or (group is not None and len(group) != len(residual)):
         raise InputError(
             f"there must be a spread, and a group if there are any, for each residual; got {len(spread)} spreads, "

@@ -66,22 +66,23 @@ class ElasticTensor:
 
     @property
     def quantities(self) -> list[Quantity]:
-        """Constants that are not zero by symmetry, moduli, and the lowest eigenvalue (positive for stable crystals).
+        """Constants, moduli and lowest eigenvalue of the tensor, and Poisson's ratio of a sheet.
 
-        Quantities from the inverse of an unstable tensor are omitted, because they would have no meaning. Of a wire,
-        the stiffness is the only quantity.
+        Constants that are not in `ALWAYS_SHOWN` are omitted if they are at most `MIN_CONSTANT_RATIO` times the largest.
+        The lowest eigenvalue is positive for stable structures. Quantities from the inverse of an unstable tensor are
+        omitted, because they would have no meaning. The stiffness is the only quantity of a wire.
         """
-        C, columns = self.constants, periodicity.STRAINED_COMPONENTS[self.n_periodic]
+        C, components = self.constants, periodicity.STRAINED_COMPONENTS[self.n_periodic]
         if self.n_periodic == 1:
             return [Quantity(periodicity.MEASURES[1].modulus, periodicity.MEASURES[1].modulus_unit, float(C[0, 0]))]
-        constants_by_name = {
-            f"C{columns[i] + 1}{columns[j] + 1}": C[i, j]
-            for i, j in combinations_with_replacement(range(len(columns)), 2)
-            if (columns[i], columns[j]) in ALWAYS_SHOWN or abs(C[i, j]) > MIN_CONSTANT_RATIO * abs(C).max()
+        values_by_name = {
+            f"C{components[i] + 1}{components[j] + 1}": C[i, j]
+            for i, j in combinations_with_replacement(range(len(components)), 2)
+            if (components[i], components[j]) in ALWAYS_SHOWN or abs(C[i, j]) > MIN_CONSTANT_RATIO * abs(C).max()
         }
-        constants_by_name |= self._moduli_of_crystal if self.n_periodic == 3 else self._moduli_of_sheet
+        values_by_name |= self._moduli_of_crystal if self.n_periodic == 3 else self._moduli_of_sheet
         unit = periodicity.MEASURES[self.n_periodic].modulus_unit
-        quantities = [Quantity(name, unit, float(constant)) for name, constant in constants_by_name.items()]
+        quantities = [Quantity(name, unit, float(value)) for name, value in values_by_name.items()]
         problem = "" if self.is_stable else "a strain lowers the energy: the structure is not stable"
         quantities.append(Quantity("lowest eigenvalue of C", unit, float(np.linalg.eigvalsh(C)[0]), problem))
         if self.n_periodic == 2 and self.is_stable:
@@ -135,17 +136,17 @@ def compute_elastic_constants(calculator: Any, atoms: Atoms, *, strain: float = 
         If the positions cannot be relaxed, or the structure is a molecule.
     """
     n_periodic, measure = periodicity.count_periodic(atoms), periodicity.get_measure(atoms)
-    columns = list(periodicity.STRAINED_COMPONENTS[n_periodic])
-    C = np.empty((len(columns), len(columns)))
-    for k, column in enumerate(columns):
-        stress_plus, stress_minus = (_compute_stress(calculator, atoms, column, sign * strain) for sign in (1, -1))
-        C[:, k] = (stress_plus - stress_minus)[columns] / (2 * strain)
+    components = list(periodicity.STRAINED_COMPONENTS[n_periodic])
+    C = np.empty((len(components), len(components)))
+    for k, component in enumerate(components):
+        stress_plus, stress_minus = (_compute_stress(calculator, atoms, component, sign * strain) for sign in (1, -1))
+        C[:, k] = (stress_plus - stress_minus)[components] / (2 * strain)
     # the calculator divides by the volume, including the vacuum, instead of the area of a sheet or the length of a wire
     C *= atoms.get_volume() / periodicity.measure_cell(atoms) / measure.modulus_factor
     return ElasticTensor((C + C.T) / 2, float(np.abs(C - C.T).max()), n_periodic)
 
 
-def _compute_stress(calculator: Any, atoms: Atoms, column: int, strain: float) -> Array:
-    """Compute the stress, ``(6,)`` eV/Å³, with relaxed positions at a strain of the Voigt component `column`."""
-    strained_structure = apply_voigt_strain(atoms, column, strain)
+def _compute_stress(calculator: Any, atoms: Atoms, component: int, strain: float) -> Array:
+    """Compute the stress, ``(6,)`` eV/Å³, with relaxed positions at a strain of the Voigt component `component`."""
+    strained_structure = apply_voigt_strain(atoms, component, strain)
     return np.asarray(relax_positions_if_needed(calculator, strained_structure, CRYSTAL_FORCE_TOLERANCE).get_stress())

@@ -193,6 +193,7 @@ class TestPlanner:
         assert beyond.choice["beyond"]
         assert "EXTRAPOLATED" in beyond.text
         assert "EXTRAPOLATED" not in within.text
+        assert any("raise the extrapolation factor" in note for note in within.notes)
 
     def test_what_it_says_is_in_the_table(self):
         results = table()
@@ -349,6 +350,7 @@ class TestAnatomy:
     [
         ("C44=5meV", "the unit of 'C44' is GPa; got 5meV; give the limit in GPa"),
         ("C45=5", "the results have no property 'C45'; available: C44; did you mean 'C44'"),
+        ("C44=.", "the limit of 'C44' must be a positive number, such as C44=5; got ."),
         ("C44=0", "the limit of 'C44' must be a positive number, such as C44=5; got 0"),
         ("C44", "a limit of a property must be a name and a number, such as C44=5; got 'C44'"),
     ],

@@ -88,10 +88,11 @@ def test_each_level_can_have_its_own_keys_on_the_command_line(tmp_path, rng):
     levels = ["import", "d.h5", "--level", "cheap=c.xyz", "--level", "good=g.xyz"]
     failed = call(*levels, cwd=tmp_path)  # the remedy consists of keys of the file, and works
     assert failed.returncode == 2, failed.stderr
-    remedy = "--energy-key cheap=E_pbe or --forces-key cheap=F_pbe"
-    assert f"c.xyz: no structure has an energy or forces; choose with {remedy}" in failed.stderr
+    energy_option, forces_option = "--energy-key cheap=E_pbe", "--forces-key cheap=F_pbe"
+    remedy = f"specify the key, for example with {energy_option} for the energy and with {forces_option} for the forces"
+    assert f"c.xyz: no structure has an energy or forces; {remedy}" in failed.stderr
     assert not (tmp_path / "d.h5").exists()
-    done = call(*levels, *remedy.replace(" or ", " ").split(), cwd=tmp_path)
+    done = call(*levels, *energy_option.split(), *forces_option.split(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with Dataset(tmp_path / "d.h5") as data:
         np.testing.assert_array_equal(data.labels("cheap").forces, data.labels("good").forces)
@@ -99,7 +100,8 @@ def test_each_level_can_have_its_own_keys_on_the_command_line(tmp_path, rng):
     assert call(*levels, *all_keys, "--force", cwd=tmp_path).returncode == 0
     # a key for all levels that one file lacks: the message names the keys of that file
     wrong = call(*levels, "--force", "--energy-key", "E_pbe", "--forces-key", "F_pbe", cwd=tmp_path)
-    assert "g.xyz: no structure has the energy key 'E_pbe'; choose with --energy-key good=REF_energy" in wrong.stderr
+    remedy = "specify the key, for example with --energy-key good=REF_energy for the energy"
+    assert f"g.xyz: no structure has the energy key 'E_pbe'; {remedy}" in wrong.stderr
     unknown = call(*levels, "--force", "--energy-key", "cheep=E_pbe", cwd=tmp_path)
     assert unknown.returncode == 2
     assert "is for level 'cheep', which is not imported; imported levels: cheap, good; did you mean" in unknown.stderr

@@ -36,6 +36,7 @@ from paretofit.learning.level_choice import (
 )
 from paretofit.learning.loop_report import count_early_stops
 from paretofit.learning.md_run import MdEngine, MdRun
+from paretofit.learning.model import Committee
 from paretofit.learning.selection import (
     build_configuration,
     calibrate,
@@ -885,6 +886,12 @@ class TestLevels:
         assert abs(np.mean(error)) < 0.02
         alone = LinearModel(SnapModelSettings(twojmax=4, members=4), ["Be"], tmp_path / "designs")
         assert alone.load(tmp_path / "model").n_members == 4
+
+
+def test_number_of_members_of_a_committee_and_of_a_single_potential():
+    basis = SnapModelSettings(twojmax=4).build_basis(["Be"], 4)
+    for shape, n_members in (((3, basis.n_features), 3), ((basis.n_features,), 1)):
+        assert Committee(LinearPotential(basis, np.ones(shape))).n_members == n_members
 
 
 def test_the_shipped_studies_load():

@@ -106,6 +106,8 @@ def test_invalid_input_is_refused(rows, moments):
         GroupMoments(X, y, kind, group, np.zeros(len(y), dtype=bool), ones)
     with pytest.raises(InputError, match="12 coefficients are not determined"):
         GroupMoments(X[:14], y[:14], kind[:14], group[:14], np.arange(14) < 4, ones[:14])
+    with pytest.raises(InputError, match="column 12, counted from 0, is zero in all training rows"):
+        GroupMoments(np.hstack([X, np.where(held_out, 1.0, 0.0)[:, None]]), y, kind, group, held_out, ones)
     with pytest.raises(InputError, match="columns depend on each other"):
         GroupMoments(np.hstack([X, X[:, :1]]), y, kind, group, held_out, ones)
     start = dict.fromkeys(moments.train_sums, 1.0)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretofit import InputError
-from paretofit.uncertainty import calibrate_conformal, map_detection_scores, score_detection
+from paretofit.uncertainty import calibrate_conformal, get_min_calibration_size, map_detection_scores, score_detection
 from paretofit.uncertainty.calibration import (
     calibrate_isotonic,
     calibrate_quantile,
@@ -126,6 +126,7 @@ def test_invalid_input_is_refused(committee):
         ),
         (lambda: calibrate_conformal(0 * ones, ones, 0.5), "spreads above zero; are the members identical"),
         (lambda: calibrate_conformal(ones, ones, 1.0), "between 0 and 1; got 1.0"),
+        (lambda: get_min_calibration_size(1.0), "between 0 and 1; got 1.0"),
     ]
     for call, message in cases:
         with pytest.raises(InputError, match=message):

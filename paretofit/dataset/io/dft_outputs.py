@@ -65,18 +65,19 @@ def read_vasp_structures(path: Path, file_format: str, notes: Counter[str]) -> l
     Raises
     ------
     InputError
-        If the file cannot be read or contains no complete energy.
+        If the file cannot be read or contains no ionic step with a free energy.
     """
     steps, reason = list[Atoms](), ""
     try:
         steps.extend(ase.io.iread(path, format=file_format, do_not_split_by_at_sign=True))
     except Exception as error:  # noqa: BLE001  (the parsers of ASE's readers raise any exception)
+        # The steps that were read before the error are rejected, too, because the last of them may be corrupt.
         steps, reason = [], f" ({join_lines(error)})"
     structures = [atoms for atoms in steps if atoms.calc and atoms.calc.results.get("free_energy") is not None]
     if not structures:
         raise InputError(
-            f"{path} is unfinished or corrupt: it contains no complete energy{reason}; finish the calculation, or "
-            "remove the file"
+            f"{path} is unfinished or corrupt: it contains no ionic step with a free energy{reason}; finish the "
+            "calculation, or remove the file"
         )
     if not is_finished(path, file_format):
         notes[UNFINISHED_NOTE] += 1

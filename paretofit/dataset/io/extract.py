@@ -244,16 +244,18 @@ def _describe_incomplete_labels(
 def _suggest_keys(frames: Frames, level: str, quantities: Sequence[str] = ("energy", "forces")) -> str:
     """Return advice for the end of an error message.
 
-    The advice lists the keys whose values have the shape of a quantity, as options of `paretofit import`. If there are
-    no such keys, it lists all keys.
+    The advice lists, for each quantity, the keys whose values have its shape, as options of `paretofit import`. If
+    there are no such keys, the advice lists all keys.
     """
-    options = [
-        f"--{quantity}-key {level}={key}"
-        for quantity in quantities
-        for key in list_candidate_keys(frames.atoms, quantity)
-    ]
+    examples = []
+    for quantity in quantities:
+        options = [f"--{quantity}-key {level}={key}" for key in list_candidate_keys(frames.atoms, quantity)]
+        if options:
+            examples.append(f"with {' or '.join(options)} for the {quantity}")
+    if examples:
+        return f"; specify the key, for example {' and '.join(examples)}"
     keys = list_keys(frames.atoms) + sorted({key for atoms in frames.atoms for key in get_results(atoms)})
-    return f"; choose with {' or '.join(options)}" if options else f"; its keys are {', '.join(keys)}"
+    return f"; the keys in the file are {', '.join(keys) or 'none'}"
 
 
 def _get_value(atoms: Atoms, key: str, *, remove: bool) -> Any:

@@ -158,11 +158,11 @@ def _describe_geometry_match(
     If `is_strict`, because the user did not choose to match by geometry, `_check_new_structures` may raise an
     `InputError`.
     """
-    new_frames = [k for k, position in enumerate(positions) if position >= len(origins)]
+    new_indices = [k for k, position in enumerate(positions) if position >= len(origins)]
     if is_strict:
-        _check_new_structures(origins[0][0], frames, new_frames)
-    if new_frames:
-        yield f"{frames.path}: {len(new_frames)} of {len(positions)} structures are not in an earlier file"
+        _check_new_structures(origins[0][0], frames, new_indices)
+    if new_indices:
+        yield f"{frames.path}: {len(new_indices)} of {len(positions)} structures are not in an earlier file"
     n_changed_ids = 0
     for config_id, position in zip(frames.ids or [], positions, strict=False):
         if position < len(origins):
@@ -215,21 +215,29 @@ def _compute_invariants(atoms: Atoms) -> Array:
     return np.concatenate([handedness * atoms.cell[:].ravel(), phases.real, phases.imag])
 
 
-def _check_new_structures(first_frames: Frames, frames: Frames, new_frames: Sequence[int]) -> None:
+def _check_new_structures(first_frames: Frames, frames: Frames, new_indices: Sequence[int]) -> None:
     """Raise `InputError` if new structures were probably meant to be those of the first file.
 
-    This is so if all structures of a file are new, or if there are new structures although the file has as many
-    structures as the first one.
+    They probably were if all structures of a file are new, or if some are new although the file has as many structures
+    as the first one. This is checked only if matching by geometry is the default (because a file has no ids), but not
+    if the user chose it.
+
+    Parameters
+    ----------
+    first_frames, frames : Frames
+    new_indices : sequence of int
+        Positions, in `frames`, of the structures that earlier files lack.
     """
-    if new_frames and len(frames.atoms) == len(first_frames.atoms):
+    if new_indices and len(frames.atoms) == len(first_frames.atoms):
         raise InputError(
-            f"{frames.describe_frame(new_frames[0])} differs in geometry from every structure of {first_frames.path}; "
-            "correct it, or match by geometry to import it as a separate configuration"
+            f"{frames.describe_frame(new_indices[0])} differs in geometry from every structure of {first_frames.path}; "
+            "correct the file, or import the structure as a separate configuration with --match geometry"
         )
-    if len(new_frames) == len(frames.atoms):
+    if len(new_indices) == len(frames.atoms):
         raise InputError(
-            f"{frames.path}: no structure has the same geometry as a structure of {first_frames.path}, and without "
-            "configuration ids they cannot be matched otherwise; all levels must be labels of the same atoms"
+            f"{frames.path}: no structure has the same geometry as a structure of {first_frames.path}, but all levels "
+            "must label the same structures; correct the file, add config_id to the structures of every file to match "
+            "by id, or import the structures as separate configurations with --match geometry"
         )
 
 

@@ -64,9 +64,10 @@ class Gpaw(Engine):
         """See `Engine.compute`."""
         from gpaw import GPAW, KohnShamConvergenceError  # noqa: PLC0415  (an extra)
 
+        # before `pbc` is set below, because the mesh has one point along directions without periodicity
         kpoints = {"size": level.get_kpoint_mesh(atoms), "gamma": True}
         atoms = copy_without_constraints(atoms)
-        atoms.pbc = True  # plane waves are periodic; the k-point mesh has one point along vacuum
+        atoms.pbc = True  # plane waves are periodic
         parameters = {**_translate_level(level, attempt), "kpts": kpoints, **self.options, **level.options}
         atoms.calc = GPAW(**parameters, txt=str(folder / LOG_FILE))
         try:

@@ -152,15 +152,23 @@ def iterate_blocks(parts: Sequence[Part]) -> Iterator[RowBlock]:
 
 
 def sum_parts(parts: Sequence[Part], create: Callable[[], S], mapper: PartMapper) -> S:
-    """Sum the blocks of each part in an accumulator, and return the merged accumulators.
+    """Sum the blocks of each part in an accumulator, and merge the accumulators, in the order of the parts, into one.
 
     Parameters
     ----------
     parts : sequence of callable
+        At least one part.
     create : callable
         Returns an empty accumulator; it must support pickling if `mapper` uses other processes.
     mapper : PartMapper
+
+    Returns
+    -------
+    Accumulator
+        Sums over all parts.
     """
+    # A limit applies to a whole process. `_sum_part` sets it in any other process that computes a part. Here it is set
+    # for the threads of this process: the first one to finish would otherwise restore the old limit for the others.
     with threadpool_limits(1):
         sums = mapper(partial(_sum_part, create), parts)
         total = next(sums)
@@ -171,11 +179,13 @@ def sum_parts(parts: Sequence[Part], create: Callable[[], S], mapper: PartMapper
 
 def map_blocks(parts: Sequence[Part], function: Callable[[Any], T], mapper: PartMapper) -> list[T]:
     """Apply a function to every block, and return the results in order."""
+    # See `sum_parts` for the two limits.
     with threadpool_limits(1):
         return [result for results in mapper(partial(_map_part, function), parts) for result in results]
 
 
 def _sum_part(create: Callable[[], S], part: Part) -> S:
+    """Sum the blocks of a part in a new accumulator."""
     sums = create()
     with threadpool_limits(1):
         for block in part():
@@ -184,5 +194,6 @@ def _sum_part(create: Callable[[], S], part: Part) -> S:
 
 
 def _map_part(function: Callable[[Any], T], part: Part) -> list[T]:
+    """Apply a function to every block of a part."""
     with threadpool_limits(1):
         return [function(block) for block in part()]

@@ -59,10 +59,11 @@ def plot_level_grid(grid: pd.DataFrame) -> np.ndarray:
 def plot_grid_convergence(grid: pd.DataFrame, configurations: pd.DataFrame) -> np.ndarray:
     """Plot the energy errors of each configuration against the cutoff and against the k-point spacing.
 
-    In each of the two panels, the other setting is that of the reference. The mean over configurations is subtracted
-    from the errors of a level, because a fit absorbs it; the remaining errors differ between structures (Fig. S1 of
-    Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j). The numbers above the axes are the root mean
-    squares over configurations.
+    In each of the two panels, the setting that is not on the axis is that of the reference. The mean over
+    configurations is subtracted from the errors of a level, because a fit absorbs it; the remaining errors differ
+    between structures (Fig. S1 of Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j). The numbers
+    above the axes are the root mean squares over configurations. Configurations that lack a label at any level are
+    omitted.
 
     Parameters
     ----------
@@ -75,21 +76,23 @@ def plot_grid_convergence(grid: pd.DataFrame, configurations: pd.DataFrame) -> n
     """
     errors = configurations.pivot_table(index="config_id", columns="level", values="energy_error").dropna()
     reference = grid.iloc[-1]
+    # `configurations` has no rows for the reference, whose errors are zero by definition.
     errors = (errors - errors.mean()).assign(**{str(reference["level"]): 0.0})
     with style.use_publication_style():
         figure = Figure(figsize=(2 * style.COLUMN_WIDTH_IN, 2.3))
         axes = np.asarray(figure.subplots(1, 2))
         figure.subplots_adjust(left=0.1, right=0.98, bottom=0.19, top=0.84, wspace=0.25)
-        for ax, (column, label), other in zip(axes, DIRECTIONS.items(), reversed(DIRECTIONS), strict=True):
-            levels = grid[grid[other] == reference[other]].sort_values(column, ascending=column == "cutoff_ev")
+        for ax, (column, label), fixed_column in zip(axes, DIRECTIONS.items(), reversed(DIRECTIONS), strict=True):
+            levels = grid[grid[fixed_column] == reference[fixed_column]]
+            levels = levels.sort_values(column, ascending=column == "cutoff_ev")  # from coarse to fine
             level_errors = errors[levels["level"]].to_numpy().T  # (n_levels, n_configurations)
             positions = np.arange(len(levels))
             ax.plot(positions, level_errors, color=style.COLOURS[0], linewidth=0.6, alpha=0.5)
             for position, rms in zip(positions, np.sqrt((level_errors**2).mean(axis=1)), strict=True):
                 ax.text(position, 1.03, format_number(rms), transform=ax.get_xaxis_transform(), ha="center")
             ax.set_xticks(positions, [f"{setting:g}" for setting in levels[column]])
-            other_unit = "eV" if other == "cutoff_ev" else "1/Å"
-            ax.set_title(f"at {reference[other]:g} {other_unit}", pad=14)
+            fixed_unit = "eV" if fixed_column == "cutoff_ev" else "1/Å"
+            ax.set_title(f"at {reference[fixed_column]:g} {fixed_unit}", pad=14)
             ax.set(xlabel=label, xlim=(-0.15, len(levels) - 0.85))
         axes[0].set_ylabel("energy error (meV/atom)")
     return axes

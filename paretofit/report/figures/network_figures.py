@@ -34,7 +34,7 @@ LINEAR, MACE = "linear", "MACE"  # types of models
 
 
 def combine_models(results: pd.DataFrame, networks: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
-    """Combine the medians of the linear models and the networks in one table.
+    """Combine the linear models, with the median over the repetitions of each setting, and the networks in one table.
 
     Parameters
     ----------
@@ -48,7 +48,9 @@ def combine_models(results: pd.DataFrame, networks: pd.DataFrame, levels: Sequen
     Returns
     -------
     DataFrame
-        A row for each model: ``model_type`` ("linear" or "MACE"), ``model``, ``level``, ``n_train`` and `OBJECTIVES`.
+        A row for each setting of the linear models and for each network: ``model_type`` ("linear" or "MACE"),
+        ``model``, ``level``, ``n_train`` and `OBJECTIVES`. ``model`` is not unique: for linear models it is only the
+        2Jmax, for networks the name of the model, which may be trained at several levels and sizes.
     """
     medians = compute_medians(results, levels)
     linear = medians.assign(model_type=LINEAR, model="2Jmax " + medians["twojmax"].astype(str))

@@ -15,7 +15,7 @@ PAPER = (
     "In the paper, errors fall up to level 5 of 6, and the last two levels give the same errors "
     "(5.05 meV/atom and 110.5 meV/Å at w_E/w_F = 150)."
 )
-MAX_LISTED_STEPS = 3  # number of steps listed in one sentence
+MAX_LISTED_PAIRS = 3  # number of pairs of adjacent levels listed for each kind of error
 
 
 def assess_error_decrease(
@@ -68,18 +68,24 @@ def _describe_example(rows: pd.DataFrame, levels: Sequence[str]) -> str:
 
 
 def _describe_exceptions(steps: pd.DataFrame) -> str:
-    """Describe the steps at which an error does not fall, at most `MAX_LISTED_STEPS` for each kind of error."""
+    """Describe the pairs of adjacent levels between which an error does not clearly fall in some steps.
+
+    A step compares the levels of a pair at one 2Jmax and w_E/w_F. At most `MAX_LISTED_PAIRS` pairs are listed for each
+    kind of error.
+    """
     clauses = []
     for kind in ("energy", "force"):
         exceptions = steps[steps[kind].isin(["rises", NO_CLEAR_DIFFERENCE])]
-        step_texts = []
+        pair_texts = []
         for (lower, higher), group in exceptions.groupby(["from", "to"], sort=False):
             n_compared = ((steps["from"] == lower) & (steps["to"] == higher)).sum()
             sizes = join_items(sorted(set(group["twojmax"])))
-            step_texts.append(f"from {lower} to {higher} at 2Jmax {sizes} ({len(group)} of {n_compared})")
-        n_omitted = len(step_texts) - MAX_LISTED_STEPS
-        if step_texts:
-            omission = f" and {format_count(n_omitted, 'other step')}" if n_omitted > 0 else ""
-            listing = join_items(step_texts[:MAX_LISTED_STEPS])
-            clauses.append(f"the {kind} error does not clearly fall {listing}{omission}")
+            counts = f"in {len(group)} of {n_compared} comparisons at all 2Jmax and w_E/w_F"
+            pair_texts.append(f"from {lower} to {higher} at 2Jmax {sizes} ({counts})")
+        n_omitted = len(pair_texts) - MAX_LISTED_PAIRS
+        if n_omitted > 0:
+            omitted_pairs = format_count(n_omitted, "other pair of levels", "other pairs of levels")
+            pair_texts = [*pair_texts[:MAX_LISTED_PAIRS], f"between {omitted_pairs}"]
+        if pair_texts:
+            clauses.append(f"the {kind} error does not clearly fall {join_items(pair_texts)}")
     return f"{capitalise_sentence('; '.join(clauses))} " if clauses else ""

@@ -155,11 +155,11 @@ def _fit_doubling_factors(sizes: pd.Series, errors: np.ndarray) -> np.ndarray:
         Samples with errors that are not positive and finite are omitted.
     """
     with np.errstate(divide="ignore"):
-        logarithms = np.log(errors)
-    logarithms = logarithms[np.isfinite(logarithms).all(axis=1)]
-    centred_sizes = np.log(sizes.to_numpy(dtype=float))
-    centred_sizes -= centred_sizes.mean()
-    exponents = logarithms @ centred_sizes / (centred_sizes @ centred_sizes)  # slopes of least squares
+        log_errors = np.log(errors)
+    log_errors = log_errors[np.isfinite(log_errors).all(axis=1)]
+    log_sizes = np.log(sizes.to_numpy(dtype=float))
+    centred_log_sizes = log_sizes - log_sizes.mean()
+    exponents = log_errors @ centred_log_sizes / (centred_log_sizes @ centred_log_sizes)  # slopes of least squares
     return np.asarray(2.0**exponents)
 
 

@@ -49,7 +49,8 @@ def plan_grid_figures(errors: LevelErrors) -> Iterator[FigurePlan]:
             "grid_convergence", lambda: plot_grid_convergence(grid, errors.configurations),
             lambda: f"Energy error per atom against level {errors.reference_level}, minus its mean over "
             "configurations, as a function of the cutoff (left) and of the k-point spacing (right). Each line is a "
-            "configuration; the numbers above the axes are root mean squares over configurations.",
+            "configuration with labels at all levels; the numbers above the axes are root mean squares over these "
+            "configurations.",
         )  # fmt: skip
 
 
