@@ -76,7 +76,7 @@ def test_a_process_that_needs_nothing_is_no_division_by_zero(machine):
     _check_memory(0.0, 3)
 
 
-@pytest.mark.parametrize(("engine", "message"), [("fast", "moments of 120 columns"), ("plain", "rows by 120 columns")])
+@pytest.mark.parametrize(("engine", "message"), [("fast", "factors of 120 columns"), ("plain", "rows by 120 columns")])
 def test_a_study_says_what_to_lower(tmp_path, monkeypatch, engine, message):
     monkeypatch.setattr(memory, "MIN_CHECKED_BYTES", 0)
     monkeypatch.setattr("paretofit.core.memory.get_available_memory", lambda: 10**6)

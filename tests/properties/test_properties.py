@@ -283,6 +283,7 @@ class TestGroupWeights:
         single_setting = {"twojmax": [4], "weights": [12.25], "sizes": ["all"], "sampling_methods": ["random"]}
         return {**single_setting, "levels": [5], "repetitions": 1, "confidence": {"splits": 0}, "properties": entries}
 
+    @pytest.mark.slow
     def test_the_error_of_the_property_falls_and_an_export_has_the_same_fit(self, keys, tmp_path):
         names = ["bcc-hcp", "C33"]
         settings = {"group_weights": {"objectives": [*names, "force"], "regulariser": 0.001}}

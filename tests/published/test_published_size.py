@@ -64,12 +64,14 @@ def test_forces_of_every_level_are_the_derivative_of_its_energy(raws):
     np.testing.assert_allclose(-slopes, forces, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_structures_are_dense_and_none_of_their_atoms_too_close(dataset):
     for atoms in list(dataset)[:50]:
         assert find_nearest_distance(atoms) >= published_size.CLOSEST
         assert published_size.VOLUME[0] <= atoms.cell.volume / len(atoms) <= published_size.VOLUME[1]
 
 
+@pytest.mark.slow
 def test_a_short_dataset_is_the_beginning_of_a_long_one(tmp_path, monkeypatch):
     monkeypatch.setattr(published_size, "SCALED_ON", 40)
     published_size.make_dataset(tmp_path / "long.h5", 42, atoms=ATOMS)

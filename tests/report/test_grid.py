@@ -104,6 +104,7 @@ def test_convergence_has_a_line_for_each_cell_without_the_mean(tmp_path):
         assert float(ax.texts[1].get_text()) == pytest.approx(scale, rel=0.3)
 
 
+@pytest.mark.slow
 def test_the_grid_of_another_dataset_is_on_the_page_of_a_study(tmp_path):
     keys = {"levels": [5], "sizes": ["all"], "twojmax": [2], "cost": {"measure_md": False}, "confidence": {"splits": 0}}
     path = study_file(tmp_path, grid_labels=str(ROOT / "data" / "beryllium_grid.h5"), **keys)

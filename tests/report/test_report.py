@@ -108,12 +108,12 @@ def test_the_whole_training_set_does_not_count_for_sampling(results):
 
 
 def test_false_positives_are_rare():
-    """Twenty tables without a difference: the rank test over repetitions must not find one.
+    """Eight tables without a difference: the rank test over repetitions must not find one.
 
     Cells that share repetitions are not independent; a test over cells would fail here.
     """
     claims = 0
-    for seed in range(20):
+    for seed in range(8):
         table = synthetic(gain=1.0, seed=seed, twojmax=(4,), levels=["5"], ratios=(5.0, 50.0), sizes=(20, 40))
         common = np.random.default_rng(seed).normal(size=(3, 6))  # one fluctuation per sampling and repetition
         names = ["random", "leverage", "block-leverage"]
@@ -121,7 +121,7 @@ def test_false_positives_are_rare():
         for column in ("ref_energy", "ref_force"):
             table[column] *= np.exp(shift)
         claims += assess_leverage_sampling(table, ["5"]).status == "yes"
-    assert claims <= 2
+    assert claims <= 1
 
 
 def test_front_finding_counts_points_and_costs(results):

@@ -85,7 +85,7 @@ def test_the_answer_is_that_of_all_bases(run):
         assert (setting.basis.family == "pod") == (row["basis"] == "pod")
 
 
-def test_the_front_and_its_potentials_are_those_of_all_bases(run, tmp_path):
+def test_the_front_is_that_of_all_bases(run):
     front = pd.read_csv(run.folder / "front.csv", dtype={"level": str})
     parts = {name: pd.read_csv(path / "front.csv", dtype={"level": str}) for name, path in list_folders(run).items()}
     assert front["basis"].value_counts().to_dict() == {
@@ -95,6 +95,11 @@ def test_the_front_and_its_potentials_are_those_of_all_bases(run, tmp_path):
     values = front[OBJECTIVES].to_numpy()
     is_dominated = [((values <= row).all(axis=1) & (values < row).any(axis=1)).any() for row in values]
     assert front["overall"].tolist() == np.logical_not(is_dominated).tolist()
+
+
+@pytest.mark.slow
+def test_the_potentials_of_the_front_are_those_of_all_bases(run, tmp_path):
+    front = pd.read_csv(run.folder / "front.csv")
     exported = export_front(run.folder, tmp_path, protocol=MdProtocol(nvt_time_ps=0.02, nve_time_ps=0.02))
     index = pd.read_csv(tmp_path / "index.csv", keep_default_na=False)
     assert sorted(index["basis"]) == sorted(front.loc[front["overall"], "basis"])
@@ -138,6 +143,7 @@ def test_page_plan_and_export_know_the_bases(run):
     assert call("report", run.folder, "-q").returncode == 0
 
 
+@pytest.mark.slow
 def test_an_export_names_the_basis_with_lower_errors(run, tmp_path):
     table = pd.read_csv(run.folder / "bases.csv")
     table["score"] = table["ref_energy"] * table["ref_force"]

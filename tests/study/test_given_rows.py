@@ -53,13 +53,25 @@ def describe_rows(**changes):
     return {"name": "mine", "rows": "mine.h5", "md_us_per_atom_step": {2: 10, 4: 30}, **changes}
 
 
-def test_given_rows_have_the_errors_of_the_basis_they_come_from(folder):
-    path = study_file(folder, bases=[SNAP, describe_rows()], properties=[ELASTIC], **SIZES)
-    run = run_study(path, out=folder / "run")
+def list_results(run, *names):
+    """List the results of some bases of a run."""
     joined = pd.read_csv(run.folder / "bases.csv")
-    snap, mine = (joined[joined["basis"] == name].reset_index(drop=True) for name in ("snap", "mine"))
+    return [joined[joined["basis"] == name].reset_index(drop=True) for name in names]
+
+
+def test_given_rows_have_the_errors_of_the_basis_they_come_from(folder):
+    basis = {"elements": ["Be"], "rcutfac": SNAP["rcutfac"], "quadratic": False}
+    path = study_file(folder, basis=basis, bases=[describe_rows()], **SIZES)
+    snap, mine = list_results(run_study(path, out=folder / "short"), "basis", "mine")
     for name in ("ref_energy", "ref_force", "train_energy", "n_features", "label_seconds"):
         assert mine[name].to_numpy() == pytest.approx(snap[name].to_numpy(), rel=1e-9), name
+
+
+@pytest.mark.slow
+def test_given_rows_have_costs_but_no_properties_and_no_potential(folder):
+    path = study_file(folder, bases=[SNAP, describe_rows()], properties=[ELASTIC], **SIZES)
+    run = run_study(path, out=folder / "run")
+    snap, mine = list_results(run, "snap", "mine")
     assert mine.groupby("twojmax")["md_us_per_atom_step"].first().to_dict() == {2: 10, 4: 30}
     assert mine["prop_C_C33"].isna().all()
     assert snap["prop_C_C33"].notna().all()

@@ -121,7 +121,7 @@ def test_notes_of_the_error_tables_say_what_the_table_holds():
     )
     assert "the force error of the model of level 5 is" in force.note
     # 0.9 times the error against the reference is below 1.1 times, at every level but the reference
-    assert "at levels 2 and 3 for w_E/w_F = 12.25 and at levels 2 and 3 for w_E/w_F = 150" in energy.note
+    assert "of levels 2 and 3 at w_E/w_F = 12.25 and of levels 2 and 3 at w_E/w_F = 150" in energy.note
     assert "lowers the energy error of no level" not in energy.note
     single = next(iter(build_error_tables(results, LEVELS, WEIGHTS[:1])))
     assert "higher force weight" not in single.note
@@ -198,7 +198,7 @@ def test_md_cost_is_a_fourth_objective(results):
     front = front.drop_duplicates(["twojmax", "level", "n_train", "weight_ratio", *OBJECTIVES])
     selected = sheet.table[sheet.table["group"].str.startswith("level")]
     assert selected["with MD cost: points"].sum() == len(front)
-    assert f"it has {len(front)} points" in sheet.note
+    assert f"the front has {len(front)} points" in sheet.note
 
 
 BAD = {
