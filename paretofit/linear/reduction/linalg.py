@@ -100,12 +100,7 @@ def to_numpy(array: Any) -> Array:
 
 def sum_column_squares(A: Any) -> Any:
     """Sum the squares of each column, ``(p,)``."""
-    return sum_column_products(A, A)
-
-
-def sum_column_products(A: Any, B: Any) -> Any:
-    """Sum the elementwise products of A and B over each column, ``(p,)``."""
-    return np.einsum("ij,ij->j", A, B) if isinstance(A, np.ndarray) else (A * B).sum(0)
+    return np.einsum("ij,ij->j", A, A) if isinstance(A, np.ndarray) else (A * A).sum(0)
 
 
 def add_gram(G: Any, A: Any) -> None:

@@ -116,8 +116,12 @@ class RowFactor:
 
     def convert_to_gram(self, *, is_checked: bool = True) -> None:
         """Change to the Gram matrix if it is accurate; without this check if `is_checked` is False."""
-        if not self.is_gram and (not is_checked or self.is_accurate(MAX_GRAM_CONDITION / CONVERSION_MARGIN)):
-            self.matrix, self.is_gram, self._pending, self._triangle = self.get_gram(), True, [], None
+        if self.is_gram or (is_checked and not self.is_accurate(MAX_GRAM_CONDITION / CONVERSION_MARGIN)):
+            return
+        gram = self.device.zeros(self.width, self.width)
+        if self.n:
+            linalg.add_gram(gram, self.get_equivalent_rows())
+        self.matrix, self.is_gram, self._pending, self._triangle = gram, True, [], None
 
     def is_accurate(self, max_condition: float = MAX_GRAM_CONDITION) -> bool:
         """Return whether fits from the Gram matrix of these rows agree with those from the rows.
@@ -136,15 +140,6 @@ class RowFactor:
         columns = np.flatnonzero(to_numpy(squares)[:p])
         block = to_numpy(triangle)[np.ix_(columns, columns)]
         return has_residuals and estimate_gram_condition(block) <= max_condition
-
-    def get_gram(self) -> Any:
-        """Return the Gram matrix; on the processor, only its upper triangle is defined."""
-        if self.is_gram and self.finish().matrix is not None:
-            return self.matrix
-        gram = self.device.zeros(self.width, self.width)
-        if self.n:
-            linalg.add_gram(gram, self.get_equivalent_rows())
-        return gram
 
     def _factorise_gram(self) -> Any:
         """Return the Cholesky factor of the Gram matrix, with empty rows for zero columns; None if it does not exist.
