@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from helpers.command_line import call
+from helpers.studies import SMALL
 from typer.main import get_command
 
 from paretofit.cli import app
@@ -35,6 +36,14 @@ def test_help_lists_every_verb_once_with_a_whole_sentence():
 
 
 def test_info_shows_what_is_there():
+    done = call("info", SMALL["dataset"])
+    assert done.returncode == 0, done.stderr
+    for text in ("197 configurations, 963 atoms", "kspacing_per_angstrom 0.25", "32.61"):
+        assert text in done.stdout
+
+
+@pytest.mark.slow
+def test_info_on_the_shipped_data():
     done = call("info", BERYLLIUM)
     assert done.returncode == 0, done.stderr
     for text in ("426 configurations, 2006 atoms", "kspacing_per_angstrom 0.25", "33.73", "no warnings"):

@@ -470,6 +470,7 @@ class TestTraining:
         assert member.record["stopped_early"]
         assert member.record["epochs"] < 4000
 
+    @pytest.mark.slow
     def test_killed_it_goes_on_from_its_checkpoint(self, tmp_path):
         script = (
             "from pathlib import Path\nimport sys\nsys.path.insert(0, 'potentials')\nfrom test_mace import *\n"
@@ -661,6 +662,7 @@ class TestInTheDynamics:
 
 
 @needs_mace
+@pytest.mark.slow
 class TestInTheLoop:
     def test_two_iterations(self, looped):
         assert looped.stop_reason == "the maximum number of iterations"
