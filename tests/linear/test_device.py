@@ -14,7 +14,7 @@ from helpers.faults import STUDY
 
 from paretofit import DesignMatrix, InputError, SnapBasis, compute_design, run_study
 from paretofit.dataset import split_configurations
-from paretofit.linear.reduction import CPU, get_device, solve_rows, to_numpy
+from paretofit.linear.reduction import CPU, RowFactor, get_device, solve_rows, to_numpy
 from paretofit.linear.reduction.linalg import (
     TorchDevice,
     add_gram,
@@ -54,6 +54,21 @@ def test_operations_are_those_of_lapack(name):
         assert pytest.approx(A[:5].T @ A[:5], abs=1e-12) == T.T @ T
         T = np.triu(to_numpy(update_qr(hardware.put(np.asfortranarray(T)), hardware.put(A[5:]))))
         assert pytest.approx(A.T @ A, abs=1e-12) == T.T @ T
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_factors_grow_by_gram_matrices(name):
+    rows = np.random.default_rng(0).normal(size=(200, 12))
+    rows[:, 0] = 0.0  # as a constant in force rows
+    for device in (CPU, TorchDevice(name)):
+        factor = RowFactor(12, device, n_targets=2)
+        factor.grow(device.put(rows[:60]))
+        factor.convert_to_gram()
+        assert factor.is_gram
+        factor.grow(device.put(rows[60:]))
+        assert factor.is_accurate()
+        triangle = np.triu(to_numpy(factor.get_triangle()))
+        assert triangle.T @ triangle == pytest.approx(rows.T @ rows, rel=1e-11, abs=1e-11)
 
 
 @pytest.mark.parametrize("name", NAMES)
