@@ -17,7 +17,7 @@ from paretofit.commands.run_fits import open_run_fits
 from paretofit.core import InputError
 from paretofit.execution import RunContext
 from paretofit.properties import list_property_units
-from paretofit.report import format_levels, format_number
+from paretofit.report import WIDE_INTERVAL, format_levels, format_number, has_wide_interval
 
 SECONDS_BY_UNIT = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "days": 86400.0}
 # columns of results tables that are names, even if these look like numbers
@@ -247,8 +247,10 @@ def _choose_for_doubled_budget(
 def _collect_notes(
     choice: pd.Series, limits: pareto.Limits, results: pd.DataFrame, options: pd.DataFrame, factor: float
 ) -> list[str]:
-    """Collect notes on assumed costs, on a number of configurations at its limit, and on the errors of a pilot."""
+    """Collect notes on assumed costs, wide intervals, a limited number of configurations, and the errors of a pilot."""
     notes = _describe_assumed_costs(results)
+    if has_wide_interval(choice):
+        notes.append(WIDE_INTERVAL)
     columns = pareto.list_setting_columns(options)
     largest_size = options.loc[(options[columns] == choice[columns]).all(axis=1), "n_train"].max()
     # mixtures are evaluated only at measured sizes, so their largest size is not the extrapolation limit

@@ -12,6 +12,8 @@ from .findings.finding import FindingDots as FindingDots
 from .joined_bases import JoinedBases as JoinedBases
 from .page.report_writer import write_report as write_report
 from .paired_errors import PairedErrors as PairedErrors
+from .rivals import WIDE_INTERVAL as WIDE_INTERVAL
+from .rivals import has_wide_interval as has_wide_interval
 from .setting_yaml import dump_yaml as dump_yaml
 from .setting_yaml import format_setting_keys as format_setting_keys
 from .setting_yaml import format_study as format_study

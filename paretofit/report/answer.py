@@ -20,6 +20,7 @@ from paretofit.report.rivals import (
     MODEL_COLUMN,
     choose_within_budget,
     describe_ties,
+    describe_wide_intervals,
     find_rivals,
     list_ties,
     name_column,
@@ -49,7 +50,8 @@ class Answer:
         The best convergence level for each range of budgets; with a single level, the best 2Jmax, or, with several
         bases, the best model (basis and size).
     certainty : str
-        A sentence on whether `sentence` is certain at the budgets of `table`; empty if there are no rivals.
+        Sentences on whether `sentence` is certain at the budgets of `table`, and at which budgets errors are hardly
+        known; empty if there are no rivals and no wide intervals.
     table : DataFrame
         A row for each of a few round budgets, ``budget`` (s, or configurations): the option of
         `paretofit.pareto.tabulate_options` that `paretofit.pareto.choose_option` selects, with ``level``, ``n_train``,
@@ -176,9 +178,10 @@ def find_answer(
         for _, row in table.iterrows()
     )
     notes = (*_describe_omitted_budgets(curve, key, has_cost), *_collect_notes(results, table, has_cost))
+    certainty = f"{describe_ties(table, rivals, key, has_cost)} {describe_wide_intervals(table, has_cost)}".strip()
     return Answer(
-        sentence, describe_ties(table, rivals, key, has_cost), table, rivals, curve, options, _find_knee(curve),
-        studies, reference, notes, has_cost, error_source,
+        sentence, certainty, table, rivals, curve, options, _find_knee(curve), studies, reference, notes, has_cost,
+        error_source,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from paretofit.pareto import BASIS_COLUMN, INTERVAL_COVERAGE, compute_sign_share
 from paretofit.report.tables.summaries import ERROR_KINDS, SETTING, compute_weight_ratio
 
 MIN_RELATIVE_CHANGE = 0.01  # a smaller change of an error is no clear difference, even if all samples agree on its sign
-MIN_SAMPLES = 5  # number of samples; with fewer, such as a single repetition, no difference is clear
+MIN_DRAWS = 5  # number of further splits, or of different repetitions; with fewer, no difference is clear
 WHOLE_SET = "all"  # name of the sampling method in further splits if the subset is the whole training set
 INTERVAL_SUFFIXES = ("", "_low", "_high")  # of the columns of a number and of the ends of its interval
 NO_CLEAR_DIFFERENCE = "no clear difference"
@@ -42,7 +42,7 @@ class PairedErrors(NamedTuple):
 
     @classmethod
     def from_repetitions(cls, results: pd.DataFrame) -> "PairedErrors":
-        """Collect errors from a results table, whose repetitions (``repeat``) become the samples of one split.
+        """Collect errors from a results table, in which each repetition (``repeat``) becomes a split with one sample.
 
         Fits with the same setting and repetition are averaged.
         """
@@ -53,7 +53,7 @@ class PairedErrors(NamedTuple):
         # pivot_table omits settings without any value, so that the tables may differ in their rows.
         settings, repetitions = tables["ref_energy"].index, tables["ref_energy"].columns
         errors = {
-            name: table.reindex(index=settings, columns=repetitions).to_numpy().T[None]
+            name: table.reindex(index=settings, columns=repetitions).to_numpy().T[:, None]
             for name, table in tables.items()
         }
         return cls(settings.to_frame(index=False), errors)
@@ -80,6 +80,11 @@ class PairedErrors(NamedTuple):
         names = set.intersection(*(set(table.errors) for table in tables.values()))
         errors = {name: np.concatenate([table.errors[name] for table in tables.values()], axis=-1) for name in names}
         return cls(settings.reset_index(drop=True), errors)
+
+    @property
+    def n_splits(self) -> int:
+        """Number of train/test splits."""
+        return len(next(iter(self.errors.values())))
 
     def collect_setting_samples(self, setting: Mapping[Any, Any]) -> dict[str, Array]:
         """Collect the errors of a setting in all samples.
@@ -119,8 +124,10 @@ class PairedErrors(NamedTuple):
 class ErrorComparison:
     """Comparison of errors of settings in the same samples.
 
-    The samples are those of the further splits if all compared settings have errors in at least `MIN_SAMPLES` of them,
-    otherwise the repetitions.
+    The samples are those of the further splits if all compared settings have errors in at least `MIN_DRAWS` splits,
+    because two or three splits often have the same sign of a difference by chance. Otherwise, the samples are the
+    repetitions. If there are further splits, but too few, at least `MIN_DRAWS` repetitions must differ, which those of
+    the whole training set do not.
 
     Parameters
     ----------
@@ -168,8 +175,8 @@ class ErrorComparison:
         -------
         str
             ``"falls"`` or ``"rises"``; `NO_CLEAR_DIFFERENCE` if the ratio of `estimate_ratio` differs from 1 by less
-            than 1 %, if the central 90 % of the paired differences contain zero, or if there are fewer than
-            `MIN_SAMPLES` of them; ``"unknown"`` if a median is missing.
+            than 1 %, if the central 90 % of the paired differences contain zero, or if there are no samples;
+            ``"unknown"`` if a median is missing.
         """
         before, after = float(first[column]), float(second[column])
         if np.isnan(before) or np.isnan(after):
@@ -192,7 +199,7 @@ class ErrorComparison:
         Returns
         -------
         float
-            Share from 0 to 1, equal products counting half; NaN with fewer than `MIN_SAMPLES` samples.
+            Share from 0 to 1, equal products counting half; NaN without samples.
         """
         samples = self.collect_samples(columns, [first, second])
         return float(compute_sign_shares(samples[None, :, 0], samples[None, :, 1])) if len(samples) else float("nan")
@@ -232,7 +239,7 @@ class ErrorComparison:
         Returns
         -------
         (n_samples, n_settings) float64
-            No rows if there are fewer than `MIN_SAMPLES` such samples.
+            No rows if there are fewer than `MIN_DRAWS` splits or different repetitions with such samples.
         """
         return self._collect_products([columns] * len(settings), settings)
 
@@ -247,9 +254,11 @@ class ErrorComparison:
                     for names, position in zip(columns, positions, strict=True)
                 ]
                 samples = np.stack(products, axis=-1)
-                samples = samples[np.isfinite(samples).all(axis=-1)]
-                if len(samples) >= MIN_SAMPLES:
-                    return np.asarray(samples)
+                is_finite = np.isfinite(samples).all(axis=-1)
+                draws = samples[is_finite[:, 0], 0]
+                # equal repetitions, such as those of the whole training set, do not replace missing splits
+                if len(np.unique(draws, axis=0) if self.has_splits else draws) >= MIN_DRAWS:
+                    return np.asarray(samples[is_finite])
         return np.empty((0, len(settings)))
 
     def estimate_ratio(
@@ -266,9 +275,9 @@ class ErrorComparison:
         Returns
         -------
         ratio, low, high : float
-            Ratio of the medians, and the ends of the central 90 % of the paired ratios, which are NaN with fewer than
-            `MIN_SAMPLES` of them. The medians are those of one split; if their ratio is outside of the interval, it is
-            replaced by the median of the paired ratios.
+            Ratio of the medians, and the ends of the central 90 % of the paired ratios, which are NaN without samples.
+            The medians are those of one split; if their ratio is outside of the interval, it is replaced by the median
+            of the paired ratios.
         """
         names = [column, second_column or column]
         samples = self._collect_products([[name] for name in names], [first, second])
@@ -291,7 +300,7 @@ class ErrorComparison:
         return (
             f"A change is called {NO_CLEAR_DIFFERENCE} if it is below {100 * MIN_RELATIVE_CHANGE:.0f} %, or if the "
             f"central {100 * INTERVAL_COVERAGE:.0f} % of the paired differences in {self.sample_description} contain "
-            f"zero, or if there are fewer than {MIN_SAMPLES} of them."
+            f"zero, or if there are fewer than {MIN_DRAWS} further splits or different repetitions."
         )
 
 

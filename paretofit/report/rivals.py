@@ -11,11 +11,17 @@ import pandas as pd
 from paretofit import pareto
 from paretofit.pareto import BASIS_COLUMN, INTERVAL_COVERAGE
 from paretofit.report.budgets import format_budget
-from paretofit.report.paired_errors import MIN_SAMPLES, ErrorComparison
+from paretofit.report.paired_errors import MIN_DRAWS, ErrorComparison
 from paretofit.report.tables.summaries import ERROR_KINDS, compute_weight_ratio
 from paretofit.report.wording import format_number, join_items
 
+MAX_INTERVAL_RATIO = 10.0  # ends of an 80 % interval with a larger ratio are pointed out
 MODEL_COLUMN = "model"  # column of options of several bases: the name of the basis and the size, such as "pod 6"
+
+WIDE_INTERVAL = (
+    "errors are hardly known: from one draw of the configurations to the next, they differ by more than a factor of "
+    f"{MAX_INTERVAL_RATIO:g}; take more configurations, or a smaller model"
+)
 
 
 def choose_within_budget(options: pd.DataFrame, budget: float) -> pd.Series:
@@ -109,12 +115,26 @@ def describe_ties(table: pd.DataFrame, rivals: pd.DataFrame, key: str, has_cost:
         Empty if there are no rivals.
     """
     if len(rivals) and not np.isfinite(rivals["share_above"].astype(float)).any():
-        return f"It is not known how certain this is: add further splits ('confidence'), or {MIN_SAMPLES} repetitions."
+        return f"It is not known how certain this is; that requires {MIN_DRAWS} further splits (confidence.splits)."
     tied = [format_budget(row["budget"], has_cost=has_cost) for _, row in table.iterrows() if row["ties"]]
     if not tied:
         return f"Every other {name_column(key)} is clearly worse at these budgets." if len(rivals) else ""
     where = "at each of these budgets" if len(tied) == len(table) else f"at {join_items(tied)}"
     return f"This is not certain {where}, where another {name_column(key)} may be as good."
+
+
+def has_wide_interval(option: pd.Series) -> bool:
+    """Return whether the ends of the interval of the energy or force error differ by more than `MAX_INTERVAL_RATIO`."""
+    return any(option[f"{kind}_high"] > MAX_INTERVAL_RATIO * option[f"{kind}_low"] for kind in ERROR_KINDS.values())
+
+
+def describe_wide_intervals(table: pd.DataFrame, has_cost: bool) -> str:
+    """Describe in one sentence at which budgets of a table the errors are hardly known; empty if there are none."""
+    is_wide = [has_wide_interval(row) for _, row in table.iterrows()]
+    if not any(is_wide):
+        return ""
+    where = join_items(format_budget(budget, has_cost=has_cost) for budget in table.loc[is_wide, "budget"])
+    return f"At {where}, {WIDE_INTERVAL}."
 
 
 def describe_rivals(row: pd.Series, rivals: pd.DataFrame, key: str, *, has_cost: bool) -> str:

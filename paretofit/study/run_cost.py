@@ -128,7 +128,7 @@ def _count_confidence_flops(prepared: PreparedStudy, n_rows: np.ndarray, n_colum
     `n_rows` and `n_columns` are those of `_count_fit_flops`.
     """
     grid, split = prepared.grid, prepared.split
-    n_splits = prepared.study.confidence.count_splits(grid.repetitions) if len(split.test) else 0
+    n_splits = prepared.study.confidence.splits if len(split.test) else 0
     n_draws = len(grid.sampling_methods)
     has_whole_set = len(split.train) in grid.sizes
     n_subsets = n_draws * (len(grid.sizes) - has_whole_set) + has_whole_set  # the whole set is the same in all draws

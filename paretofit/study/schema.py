@@ -106,27 +106,18 @@ class CostSettings(StrictSettings):
         return label_seconds
 
 
-MIN_DEFAULT_SPLITS, MAX_DEFAULT_SPLITS = 2, 5  # default numbers of further splits; coverage was measured with 5
-
-
 class ConfidenceSettings(StrictSettings):
     """Intervals of errors, from further train/test splits of the same configurations."""
 
-    splits: Annotated[int, Field(ge=0, le=100, strict=True)] | None = Field(
-        None,
+    splits: Annotated[int, Field(ge=0, le=100, strict=True)] = Field(
+        5,
         description="Further train/test splits in which each setting is fitted once, for 90 % intervals of all errors; "
-        "0 for none. By default half as many as repetitions, but at least 2 and at most 5, which cost about half of "
-        "the sweep; fewer splits give wider intervals.",
+        "0 for none. Fewer than 5 cost less, but give wider intervals, and settings are then compared only by the "
+        "repetitions.",
     )
     bootstrap: Annotated[int, Field(ge=1, le=100_000, strict=True)] = Field(
         500, description="Bootstrap samples of the test sets' groups, in all further splits together."
     )
-
-    def count_splits(self, repetitions: int) -> int:
-        """Return the number of further splits: `splits`, or by default half as many as repetitions, from 2 to 5."""
-        if self.splits is not None:
-            return self.splits
-        return min(MAX_DEFAULT_SPLITS, max(MIN_DEFAULT_SPLITS, repetitions // 2))
 
 
 class GroupWeightSettings(StrictSettings):

@@ -124,7 +124,7 @@ def _draw_further_splits(prepared: PreparedStudy) -> list[FurtherSplit]:
     splits than requested.
     """
     split, settings = prepared.split, prepared.study.split
-    n_splits = prepared.study.confidence.count_splits(prepared.grid.repetitions) if len(split.test) else 0
+    n_splits = prepared.study.confidence.splits if len(split.test) else 0
     elements = [set(atoms.numbers.tolist()) for atoms in prepared.dataset] if n_splits else []
     splits: list[FurtherSplit] = []
     for child in np.random.SeedSequence(settings.seed).spawn(MAX_TRIALS_PER_SPLIT * n_splits):

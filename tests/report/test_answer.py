@@ -10,10 +10,11 @@ from ruamel.yaml import YAML
 from paretofit.commands import plan
 from paretofit.core import InputError
 from paretofit.pareto import drop_similar_ranges
-from paretofit.report import PairedErrors, find_answer, find_answer_or_reason, render_answer
+from paretofit.report import WIDE_INTERVAL, PairedErrors, find_answer, find_answer_or_reason, render_answer
 from paretofit.report.answer import format_answer_table
 from paretofit.report.budgets import MAX_SCORE_RATIO, choose_budgets, format_budget
 from paretofit.report.figures import answer_figures, style
+from paretofit.report.paired_errors import ErrorComparison
 from paretofit.study import Study
 
 STUDY = {"name": "be", "dataset": "be.h5", "basis": {"elements": ["Be"]}, "twojmax": [4, 8]}
@@ -138,6 +139,34 @@ def test_paired_errors_decide_whether_a_level_is_clearly_worse(results):
     assert set(format_answer_table(tied)["level"]) == {"5 or 4"}
     assert any("not clearly worse" in note for note in tied.notes)
     assert tied.rivals["share_above"].between(0.3, 0.8).all()
+
+
+def test_two_splits_that_agree_make_nothing_certain(results):
+    """Two splits have the same sign of a difference by chance in half of the cases; the whole set has no others."""
+    whole_set = results[results["n_train"] == results["n_train"].max()]
+    errors = split_errors_with(whole_set, 10.0, 0.001)
+    few = PairedErrors(errors.settings, {name: values[:2] for name, values in errors.errors.items()})
+    first, second = (whole_set[whole_set["level"] == level].iloc[0].to_dict() for level in "45")
+    first["weight_ratio"] = second["weight_ratio"] = first["w_energy"] / first["w_force"]
+    shares = [ErrorComparison(whole_set, table).compute_share_above(["ref_energy"], first, second)
+              for table in (errors, few)]  # fmt: skip
+    assert shares == pytest.approx([1.0, np.nan], nan_ok=True)
+
+
+def test_a_setting_with_a_wide_interval_is_pointed_out(results):
+    wide = results["n_train"] < results["n_train"].max()
+    columns = {f"ref_{kind}_{end}": results[f"ref_{kind}"] * np.where(wide, 100.0, 1.1) ** sign
+               for kind in ("energy", "force") for end, sign in (("low", -1), ("high", 1))}  # fmt: skip
+    answer = find_answer(results.assign(**columns, further_splits=5), STUDY)
+    assert "hardly known" in answer.certainty
+    sentence = next(text for text in answer.certainty.split(". ") if "hardly known" in text)
+    is_named = [answer.format_budget(budget) in sentence for budget in answer.table["budget"]]
+    ratios = [answer.table[f"{kind}_high"] / answer.table[f"{kind}_low"] for kind in ("energy", "force")]
+    assert is_named == np.any([ratio > 10 for ratio in ratios], axis=0).tolist()
+    assert set(is_named) == {True, False}
+    assert "hardly known" not in find_answer(results, STUDY).certainty
+    row = answer.table.iloc[0]
+    assert WIDE_INTERVAL in plan(results.assign(**columns, further_splits=5), budget=float(row["budget"])).notes
 
 
 def test_a_single_repetition_makes_nothing_certain():

@@ -91,17 +91,18 @@ def test_equivalent_numbers_of_configurations_agree_with_the_verdict():
 
 
 def add_splits(results, changes):
-    """Errors of the whole set in four further splits; `changes` are the factors of the error of level 5 in them."""
+    """Errors of the whole set in further splits; `changes` are the factors of the error of level 5 in them."""
     whole = results[(results["n_train"] == results["n_train"].max()) & (results["repeat"] == 0)]
     settings = whole[whole["sampling"] == "random"].reset_index(drop=True).assign(sampling="all")
     factors = np.where((settings["level"] == "5").to_numpy(), np.array(changes)[:, None], 1.0)[:, None]
+    factors = factors * (1 + 0.01 * np.arange(len(changes)))[:, None, None]  # no two test sets are equally hard
     errors = {name: settings[name].to_numpy() * np.repeat(factors, 3, axis=1) for name in ("ref_energy", "ref_force")}
     return PairedErrors(settings, errors)
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
-    [([1.0, 1.0, 1.0, 1.0], {"falls"}), ([1.0, 100.0, 1.0, 100.0], {"no clear difference"})],
+    [([1.0, 1.0, 1.0, 1.0, 1.0], {"falls"}), ([1.0, 100.0, 1.0, 100.0, 1.0], {"no clear difference"})],
 )
 def test_a_fall_that_other_splits_do_not_have_is_no_clear_difference(results, changes, expected):
     steps = assess_error_decrease(results, LEVELS, add_splits(results, changes)).numbers
@@ -123,9 +124,9 @@ def test_repetitions_that_disagree_are_no_clear_difference():
 
 def test_a_weight_effect_that_other_splits_do_not_have_is_no_clear_difference():
     results = synthetic(force_weight_helps=True, repeats=2)
-    paired = add_splits(results, [1.0, 1.0])
+    paired = add_splits(results, [1.0] * 5)
     largest = (paired.settings["w_energy"] == 150.0).to_numpy()
-    paired.errors["ref_energy"][0, :, largest] /= 10  # in one of two splits, the largest ratio has the lowest error
+    paired.errors["ref_energy"][0, :, largest] /= 10  # in one of five splits, the largest ratio has the lowest error
     finding = assess_force_weight(results, LEVELS, paired)
     low = finding.numbers[finding.numbers["level"].isin(["1", "2"])]
     assert set(low["answer"]) == {"no clear difference"}
@@ -231,7 +232,7 @@ def test_a_level_is_enough_if_its_whole_interval_is_below_ten_percent(ratio, is_
 
 def test_repetitions_of_the_whole_training_set_do_not_show_that_a_level_is_enough(results):
     finding = assess_sufficient_levels(results, LEVELS)
-    assert finding.answer.startswith("Which level is enough is not known: add further splits")
+    assert finding.answer.startswith("Which level is enough is not known; that requires 5 further splits")
     assert not finding.numbers["is_enough"].any()
     assert assess_sufficient_levels(results[results["level"] == "5"], LEVELS) is None
 
@@ -254,8 +255,8 @@ def test_a_value_and_its_interval_share_a_column():
 
 
 def test_paired_ratios_have_the_interval_of_their_samples(results):
-    """Factors 0.5 to 2 of the last level in four splits are the ends of the interval of the change."""
-    paired = add_splits(results, [0.5, 1.0, 1.0, 2.0])
+    """Factors 0.5 to 2 of the last level in five splits are the ends of the interval of the change."""
+    paired = add_splits(results, [0.5, 1.0, 1.0, 1.0, 2.0])
     steps = assess_error_decrease(results, LEVELS, paired).numbers
     last, others = steps[steps["to"] == "5"], steps[steps["to"] != "5"]
     assert last["energy_factor_low"].to_numpy() == pytest.approx(0.5 * last["energy_factor"].to_numpy(), rel=0.2)

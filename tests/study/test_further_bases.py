@@ -194,12 +194,12 @@ def make_results(errors, costs):
 
 
 def make_samples(ratio, noise):
-    """Errors in three splits of ten samples, `ratio` times 10 meV/atom."""
+    """Errors in five splits of ten samples, `ratio` times 10 meV/atom."""
     rng = np.random.default_rng(3)
     settings = make_results({"x": 1.0}, [1.0]).drop(columns="basis")
     errors = {
-        "ref_energy": 10 * ratio * np.exp(noise * rng.normal(size=(3, 10, 1))),
-        "ref_force": np.full((3, 10, 1), 100.0),
+        "ref_energy": 10 * ratio * np.exp(noise * rng.normal(size=(5, 10, 1))),
+        "ref_force": np.full((5, 10, 1), 100.0),
     }
     return PairedErrors(settings, errors)
 

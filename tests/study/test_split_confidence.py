@@ -2,11 +2,9 @@
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from paretofit.core import write_csv
 from paretofit.study import split_confidence
-from paretofit.study.schema import ConfidenceSettings
 from paretofit.sweep import SPLIT_ERROR_COLUMNS, SPLIT_SETTING_COLUMNS, SplitErrors
 
 
@@ -50,11 +48,3 @@ def test_a_model_above_a_smaller_one_in_both_errors_at_every_level_is_never_a_ch
         columns=[*SPLIT_SETTING_COLUMNS[:-1], "ref_energy", "ref_force"],
     )  # fmt: skip
     assert split_confidence.find_dominated_models(results) == [(5, 4)]
-
-
-@pytest.mark.parametrize(
-    ("stated", "repetitions", "expected"),
-    [(None, 1, 2), (None, 4, 2), (None, 7, 3), (None, 10, 5), (None, 50, 5), (4, 2, 4), (0, 10, 0)],
-)
-def test_few_repetitions_have_fewer_further_splits_unless_the_study_states_a_number(stated, repetitions, expected):
-    assert ConfidenceSettings(splits=stated).count_splits(repetitions) == expected

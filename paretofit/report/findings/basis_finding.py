@@ -11,8 +11,8 @@ from paretofit.core import Array
 from paretofit.pareto import BASIS_COLUMN, INTERVAL_COVERAGE, MD_COST_COLUMN, compute_sign_shares
 from paretofit.report.findings.finding import Finding, FindingDots
 from paretofit.report.paired_errors import (
+    MIN_DRAWS,
     MIN_RELATIVE_CHANGE,
-    MIN_SAMPLES,
     NO_CLEAR_DIFFERENCE,
     PairedErrors,
     compute_central_interval,
@@ -35,7 +35,7 @@ class _Model(NamedTuple):
     setting : mapping
         Row with the columns `_COLUMNS`.
     samples : mapping of str to (n_samples,) float
-        Errors in further train/test splits, by column; empty without further splits.
+        Errors in further train/test splits, by column; empty with fewer than `MIN_DRAWS` splits.
     """
 
     setting: Mapping[Any, Any]
@@ -86,7 +86,7 @@ def assess_bases(
 def _choose_models(rows: pd.DataFrame, split_errors: Mapping[str, PairedErrors | None]) -> list[_Model]:
     """Choose the best setting of each basis and 2Jmax.
 
-    Errors are medians over repetitions or, in a basis with further splits, over the samples of these splits.
+    Errors are medians over repetitions or, in a basis with at least `MIN_DRAWS` further splits, over their samples.
     """
     table = rows.assign(weight_ratio=compute_weight_ratio(rows))
     medians = table.groupby([BASIS_COLUMN, *SETTING])[[*ERROR_KINDS, MD_COST_COLUMN]].median().reset_index()
@@ -94,7 +94,8 @@ def _choose_models(rows: pd.DataFrame, split_errors: Mapping[str, PairedErrors |
     best_models: dict[tuple[Any, Any], _Model] = {}
     for setting in medians.dropna(subset="both").to_dict("records"):
         errors = split_errors.get(str(setting[BASIS_COLUMN]))
-        samples = {} if errors is None else errors.collect_setting_samples(setting)
+        has_splits = errors is not None and errors.n_splits >= MIN_DRAWS
+        samples = errors.collect_setting_samples(setting) if errors and has_splits else {}
         setting |= {name: float(np.median(samples[name])) for name in (*ERROR_KINDS, "both") if name in samples}
         key = setting[BASIS_COLUMN], setting["twojmax"]
         if key not in best_models or setting["both"] < best_models[key].setting["both"]:
@@ -105,13 +106,13 @@ def _choose_models(rows: pd.DataFrame, split_errors: Mapping[str, PairedErrors |
 def _compare_to_best(best: _Model, model: _Model) -> dict[str, Any]:
     """Divide the errors of a model by those of the best one; return the ratios with a verdict.
 
-    Ratios are medians of paired samples, with their intervals, or ratios of medians if there are too few samples.
+    Ratios are medians of paired samples, with their intervals, or ratios of medians without samples.
     """
     row: dict[str, Any] = {}
     share_above = {}  # share of the paired samples in which the model has the larger error, by the kind of error
     for kind, column in _COLUMN_BY_KIND.items():
         ratio, low, high = model.setting[column] / best.setting[column], float("nan"), float("nan")
-        if column in model.samples and column in best.samples and len(model.samples[column]) >= MIN_SAMPLES:
+        if column in model.samples and column in best.samples:
             ratios = model.samples[column] / best.samples[column]
             ratio, (low, high) = float(np.median(ratios)), compute_central_interval(ratios)
             share_above[kind] = float(compute_sign_shares(ratios[None], np.ones((1, len(ratios)))))
@@ -149,7 +150,7 @@ def _describe_models(numbers: pd.DataFrame, best: _Model, reference: str) -> str
     return (
         f"{text}.{front_text} All models were fitted to {int(best.setting['n_train'])} configurations at level "
         f"{reference}, each at its best weights; percentages are those of the geometric mean of both errors, in "
-        "further train/test splits if there are any."
+        "further train/test splits if there are enough."
     )
 
 

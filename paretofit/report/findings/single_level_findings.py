@@ -10,8 +10,8 @@ from paretofit.pareto import INTERVAL_COVERAGE, MD_COST_COLUMN
 from paretofit.report.findings.finding import Finding, FindingDots
 from paretofit.report.paired_errors import (
     INTERVAL_SUFFIXES,
+    MIN_DRAWS,
     MIN_RELATIVE_CHANGE,
-    MIN_SAMPLES,
     NO_CLEAR_DIFFERENCE,
     ErrorComparison,
     PairedErrors,
@@ -135,7 +135,7 @@ def _describe_doubling(best: pd.DataFrame, comparison: ErrorComparison) -> tuple
     text = f"Between {smallest:,} and {largest:,} configurations, doubling their number changes {join_items(changes)}."
     source = (
         f"The interval is the central {100 * INTERVAL_COVERAGE:.0f} % of fits to errors of the same settings in "
-        f"{comparison.sample_description}, of which at least {MIN_SAMPLES} are required. There is no clear gain if "
+        f"{comparison.sample_description}, at least {MIN_DRAWS} different ones. There is no clear gain if "
         f"it contains 1, or if the errors fall by less than {100 * MIN_RELATIVE_CHANGE:.0f} %."
     )
     return text, source

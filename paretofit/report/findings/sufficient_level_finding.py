@@ -8,7 +8,7 @@ import pandas as pd
 
 from paretofit.pareto import INTERVAL_COVERAGE
 from paretofit.report.findings.finding import Finding, FindingDots
-from paretofit.report.paired_errors import INTERVAL_SUFFIXES, ErrorComparison, PairedErrors
+from paretofit.report.paired_errors import INTERVAL_SUFFIXES, MIN_DRAWS, ErrorComparison, PairedErrors
 from paretofit.report.tables import summaries
 from paretofit.report.wording import capitalise_sentence, format_number, join_items
 
@@ -89,7 +89,7 @@ def _estimate_ratios(
 def _describe_levels(numbers: pd.DataFrame, reference: str) -> str:
     """Describe which level is the cheapest that is enough for which 2Jmax."""
     if np.isnan(numbers[[f"{kind}_ratio_high" for kind in _KINDS]].to_numpy()).all():
-        return "Which level is enough is not known: add further splits ('confidence') or repetitions to the study."
+        return f"Which level is enough is not known; that requires {MIN_DRAWS} further splits (confidence.splits)."
     cheapest_rows = {
         twojmax: next((row for row in group.to_dict("records") if row["is_enough"]), None)
         for twojmax, group in numbers.groupby("twojmax")
