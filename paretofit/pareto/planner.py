@@ -174,8 +174,8 @@ def compute_score(options: pd.DataFrame, prefer: str) -> pd.Series:
 
 
 def select_minimum(options: pd.DataFrame, column: str) -> pd.Series:
-    """Select the row with the smallest value of a column, which has no NaN; of several such rows, the first one."""
-    row: pd.Series = options.iloc[int(np.argmin(options[column].to_numpy(dtype=float)))]
+    """Select the row with the smallest value of a column, which is not NaN in all rows; of several, the first one."""
+    row: pd.Series = options.iloc[int(np.nanargmin(options[column].to_numpy(dtype=float)))]
     return row
 
 

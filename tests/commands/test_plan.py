@@ -179,8 +179,11 @@ class TestPlanner:
         assert result.choice["twojmax"] == 2
         assert set(result.by_twojmax["twojmax"]) == {2}
         assert result.doubled_budget_choice["twojmax"] == 2
-        with pytest.raises(InputError, match="the fastest, 2Jmax = 2, needs 30"):
-            plan(table(), budget=2000, min_md_speed=40_000)
+        results = table()
+        results.loc[results["twojmax"] == 4, "md_us_per_atom_step"] = np.nan  # an unknown cost is not the lowest
+        for costs in (table(), results):
+            with pytest.raises(InputError, match="the fastest, 2Jmax = 2, needs 30"):
+                plan(costs, budget=2000, min_md_speed=40_000)
 
     def test_extrapolation_is_said_and_limited(self):
         within, beyond = (

@@ -195,6 +195,13 @@ def test_abinit_takes_norm_conserving_files_too(tmp_path):
         engine.compute(bulk("Al"), LEVELS["2"].model_copy(update={"functional": "PBEsol"}), 0, tmp_path)
 
 
+@pytest.mark.parametrize("text", ["", "Be\n", "Be\n4.0 two\n8 11\n"])
+def test_a_file_that_is_no_psp8_file_is_named(text, tmp_path):
+    (tmp_path / "Be.psp8").write_text(text)
+    with pytest.raises(InputError, match=r"Be\.psp8 has no 'zatom zion'"):
+        Abinit(pseudopotentials=tmp_path).find_pseudopotential("Be")
+
+
 def test_missing_files_and_programs_are_named(tmp_path):
     (tmp_path / "Be.one.UPF").write_text('<PP_HEADER z_valence="2.0" is_paw="T" functional="PBE"/>')
     (tmp_path / "B.UPF").write_text(f"<PP_HEADER>\n{UPF_1}</PP_HEADER>")

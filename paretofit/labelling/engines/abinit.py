@@ -110,11 +110,15 @@ class Abinit(ProgramEngine):
 def _read_header(path: Path) -> Pseudopotential:
     """Read the number of valence electrons and the functional from a psp8 or PAW file, once per process.
 
-    Raise InputError if a PAW file has no number of valence electrons.
+    Raise InputError if the file has no number of valence electrons.
     """
     if path.suffix == ".psp8":
-        lines = path.read_text().splitlines()  # the second is "zatom zion ...", the third "pspcod pspxc ..."
-        return Pseudopotential(path, float(lines[1].split()[1]), lines[2].split()[1], "norm-conserving")
+        lines = path.read_text(errors="replace").splitlines()  # the 2nd is "zatom zion ...", the 3rd "pspcod pspxc ..."
+        try:
+            return Pseudopotential(path, float(lines[1].split()[1]), lines[2].split()[1], "norm-conserving")
+        except (IndexError, ValueError):
+            problem = "has no 'zatom zion' in its second line and 'pspcod pspxc' in its third, so it is not a psp8 file"
+            raise InputError(f"{path} {problem}; specify another file under 'files'") from None
     text = _read_uncompressed(path).decode(errors="replace")
     atom, functional = parse_xml_attributes(text, "atom"), parse_xml_attributes(text, "xc_functional")
     if "valence" not in atom:
