@@ -59,9 +59,9 @@ def export_potential(
     level, sampling, ridge : str, optional
     twojmax, n_train : int, optional
     weight_ratio : float, optional
-        Setting of the fit; `weight_ratio` is w_E/w_F. By default the largest 2Jmax, the largest training subset, and
-        the reference level, or in a run with mixtures the last mixture. Among the fits with this setting, the one with
-        the lowest product of errors against the reference is exported.
+        Setting of the fit; `weight_ratio` is w_E/w_F. By default the reference level, the largest 2Jmax, and the
+        largest training subset. Among the fits with this setting, the one with the lowest product of errors against the
+        reference is exported.
     repeat : int
         Number of the repetition, from 0.
     name : str
@@ -129,8 +129,8 @@ def _select_row(results: pd.DataFrame, choice: dict[str, Any], ratio: float | No
             continue
         # The default is taken from the remaining rows, so that it occurs together with the values chosen before.
         if value is None and column in {"level", "twojmax", "n_train"}:
-            # the rows are in the order of the levels, followed by those of the mixtures
-            value = table["level"].iloc[-1] if column == "level" else table[column].max()  # noqa: PLW2901  (a default)
+            single_levels = table.loc[~find_mixtures(table), "level"]  # in their order; the last one is the reference
+            value = single_levels.iloc[-1] if column == "level" else table[column].max()  # noqa: PLW2901  (a default)
         if value is not None:
             table = _filter_rows(table, column, value, table[column] == value, table[column])
     if ratio is not None:

@@ -235,10 +235,11 @@ def _get_compared_column(options: pd.DataFrame) -> str:
 def _ensure_costs(results: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
     """Return the results, with ``n_train`` as ``label_seconds`` if no cost is known, and whether a cost is known.
 
-    Levels become strings. `InputError` is raised if one of the two columns is missing.
+    Levels become strings. `InputError` is raised if a column is missing.
     """
-    if "label_seconds" not in results or "n_train" not in results:
-        raise InputError("an answer requires a results table with the columns 'label_seconds' and 'n_train'")
+    for column in ("level", "n_train", "label_seconds"):
+        if column not in results:
+            raise InputError(f"an answer requires a results table with a column '{column}', which this one lacks")
     results = results.assign(level=results["level"].astype(str))
     has_cost = bool((results["label_seconds"] > 0).any())
     return (results if has_cost else results.assign(label_seconds=results["n_train"].astype(float))), has_cost

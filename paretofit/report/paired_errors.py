@@ -44,8 +44,9 @@ class PairedErrors(NamedTuple):
     def from_repetitions(cls, results: pd.DataFrame) -> "PairedErrors":
         """Collect errors from a results table, in which each repetition (``repeat``) becomes a split with one sample.
 
-        Fits with the same setting and repetition are averaged.
+        Fits with the same setting and repetition are averaged; without a column ``repeat``, all are one repetition.
         """
+        results = results if "repeat" in results else results.assign(repeat=0)
         keys = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force"]
         keys += [BASIS_COLUMN] if BASIS_COLUMN in results else []
         names = [name for name in (*ERROR_KINDS, "test_energy", "test_force") if name in results]

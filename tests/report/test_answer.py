@@ -170,9 +170,13 @@ def test_a_setting_with_a_wide_interval_is_pointed_out(results):
 
 
 def test_a_single_repetition_makes_nothing_certain():
-    answer = find_answer(synthetic(repeats=1), STUDY)
-    assert not answer.rivals["is_clear"].any()
-    assert answer.certainty.startswith("It is not known how certain this is")
+    single = synthetic(repeats=1)
+    for results in (single, single.drop(columns="repeat")):
+        answer = find_answer(results, STUDY)
+        assert not answer.rivals["is_clear"].any()
+        assert answer.certainty.startswith("It is not known how certain this is")
+    with pytest.raises(InputError, match="a column 'level'"):
+        find_answer(single.drop(columns="level"), STUDY)
 
 
 @pytest.mark.parametrize("position", [0, -1])

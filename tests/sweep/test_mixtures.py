@@ -142,6 +142,10 @@ def test_a_mixture_is_exported(finished_run, tmp_path):
         export_potential(finished_run.folder, tmp_path / "c", level="2+5", committee=CommitteeSettings(4))
 
 
+def test_the_reference_level_is_exported_by_default(finished_run, tmp_path):
+    assert export_potential(finished_run.folder, tmp_path).row["level"] == "5"
+
+
 def test_fit_repeats_the_mixture_of_a_plan_from_its_study(finished_run, tmp_path):
     option = find_answer(finished_run.results).options[find_mixtures].iloc[0]
     limited = plan(finished_run.folder, budget=1e9)
