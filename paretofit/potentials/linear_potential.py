@@ -238,6 +238,8 @@ class LinearPotential(CommitteePotential):
         """
         return LinearCalculator(self, include_members=include_members)
 
+    calculator = create_calculator  # earlier name, for scripts
+
 
 def check_exported_files(files: PotentialFiles, potential: LinearPotential, structures: Sequence[Atoms]) -> float:
     """Check that LAMMPS with the ``.mod`` file gives the energies, forces and stresses of the model.

@@ -37,6 +37,7 @@ INTERVAL_PERCENT = 80  # share of draws within ``_low`` and ``_high`` of the pla
 MAX_CURVE_SIZES = 60  # numbers of configurations of each setting, in addition to the measured ones
 MAX_TIES_LENGTH = 12  # characters of the alternatives in a cell of the table; longer lists are replaced by their number
 MAX_RANGES = 4  # number of budget ranges in the sentence
+MIN_RANGE_RATIO = 1.25  # ratio of the ends of a budget range below which the sentence omits it
 MAX_RANGE_SCORE_RATIO = 1.25  # largest factor by which omitting a range from the sentence may raise its lowest score
 
 
@@ -252,7 +253,7 @@ def _find_knee(curve: pd.DataFrame) -> float:
 
 
 def _select_ranges(curve: pd.DataFrame, key: str) -> pd.DataFrame:
-    """Select the ranges of budgets with one best value of the column `key`.
+    """Select the ranges of budgets with one best value of the column `key`, without narrow ones (`MIN_RANGE_RATIO`).
 
     If there are more than `MAX_RANGES`, ranges of low budgets are omitted while their scores are more than
     `MAX_SCORE_RATIO` times the lowest, and then the ranges that improve least on the preceding one.
@@ -262,6 +263,9 @@ def _select_ranges(curve: pd.DataFrame, key: str) -> pd.DataFrame:
     n_useless = int((all_ranges["score"] > MAX_SCORE_RATIO * all_ranges["score"].iloc[-1]).sum())
     n_omitted = min(n_useless, max(len(all_ranges) - MAX_RANGES, 0))
     useful_ranges = all_ranges.iloc[n_omitted:]
+    is_wide = useful_ranges["budget_to"] >= MIN_RANGE_RATIO * useful_ranges["budget_from"]
+    is_wide.iloc[-1] = True
+    useful_ranges = pareto.merge_adjacent_ranges(useful_ranges[is_wide], key)
     ranges = pareto.drop_similar_ranges(useful_ranges, key, MAX_RANGES, MAX_RANGE_SCORE_RATIO)
     return ranges.assign(budget_to=[*ranges["budget_from"].iloc[1:], np.inf])
 
@@ -269,10 +273,12 @@ def _select_ranges(curve: pd.DataFrame, key: str) -> pd.DataFrame:
 def _describe_omitted_budgets(curve: pd.DataFrame, key: str, has_cost: bool) -> Iterator[str]:
     """Yield a sentence about the lowest budgets, if `_describe_ranges` omits their ranges."""
     lowest_budget = _select_ranges(curve, key)["budget_from"].iloc[0]
-    if lowest_budget > curve["budget_from"].iloc[0]:
+    scores_below = curve.loc[curve["budget_from"] < lowest_budget, "score"]
+    if len(scores_below):
+        ratio = scores_below.iloc[-1] / curve["score"].iloc[-1]
         yield (
-            f"The sentence begins at {format_budget(lowest_budget, has_cost=has_cost)}; with less, errors are more "
-            f"than {MAX_SCORE_RATIO:g} times the lowest."
+            f"The sentence begins at {format_budget(lowest_budget, has_cost=has_cost)}; with less, errors are at "
+            f"least {format_number(ratio, 2)} times the lowest."
         )
 
 

@@ -189,13 +189,21 @@ class ErrorComparison:
             return "falls"
         return "rises" if is_higher and share <= margin else NO_CLEAR_DIFFERENCE
 
-    def compute_share_above(self, columns: Sequence[str], first: Mapping[Any, Any], second: Mapping[Any, Any]) -> float:
+    @cached_property
+    def fitted_sizes(self) -> set[int]:
+        """Numbers of training configurations that were fitted."""
+        return set(self._results["n_train"])
+
+    def compute_share_above(
+        self, columns: Sequence[str], first: Mapping[Any, Any], second: Mapping[Any, Any], factor: float = 1.0
+    ) -> float:
         """Compute the share of paired samples in which the product of some errors is higher for the first setting.
 
         Parameters
         ----------
         columns : ``"ref_energy"``, ``"ref_force"`` or both
         first, second : rows with the columns `SETTING`, as in `collect_samples`
+        factor : factor by which the products of the first setting are multiplied
 
         Returns
         -------
@@ -203,7 +211,9 @@ class ErrorComparison:
             Share from 0 to 1, equal products counting half; NaN without samples.
         """
         samples = self.collect_samples(columns, [first, second])
-        return float(compute_sign_shares(samples[None, :, 0], samples[None, :, 1])) if len(samples) else float("nan")
+        if not len(samples):
+            return float("nan")
+        return float(compute_sign_shares(factor * samples[None, :, 0], samples[None, :, 1]))
 
     def find_ties(self, columns: list[str], rows: pd.DataFrame, best: Mapping[Any, Any]) -> Array:
         """Find the settings that are tied with the best one: those whose product of some errors is not clearly higher.

@@ -56,11 +56,16 @@ def find_rivals(options: pd.DataFrame, table: pd.DataFrame, key: str, comparison
     DataFrame
         Options in order of ``budget`` and of ``excess``: the score, which is the geometric mean of the energy and force
         errors, divided by that of the best option, minus 1.
-        ``share_above`` is the share of paired samples in which the score is higher than that of the best option (see
-        `ErrorComparison.compute_share_above`), and ``is_clear`` is whether this share is above 95 %. Empty if there are
-        no other values.
+        ``share_above`` is the share of paired samples, scaled by `compute_size_factors`, in which the score is higher
+        than that of the best option (see `ErrorComparison.compute_share_above`), and ``is_clear`` is whether this share
+        is above 95 %. Empty if there are no other values.
     """
     rivals = []
+
+    def compute_product_factor(option: pd.Series) -> float:
+        """Compute the factor that scales the paired products of both errors to the size of an option."""
+        return float(np.prod(list(compute_size_factors(option, options, comparison).values())))
+
     for _, best in table.iterrows():
         others = options[(options[key] != best[key]) & (options["label_seconds"] <= best["budget"])]
         # All mixtures of levels are variants of one choice: only the best one is a rival, and not of another mixture.
@@ -70,7 +75,8 @@ def find_rivals(options: pd.DataFrame, table: pd.DataFrame, key: str, comparison
         for _, group_options in others.loc[groups.index].groupby(groups):
             rival = choose_within_budget(group_options, best["budget"])
             excess = _compute_score(rival) / _compute_score(best) - 1
-            share = comparison.compute_share_above(list(ERROR_KINDS), get_setting(rival), get_setting(best))
+            factor = compute_product_factor(rival) / compute_product_factor(best)
+            share = comparison.compute_share_above(list(ERROR_KINDS), get_setting(rival), get_setting(best), factor)
             is_clear = share > (1 + INTERVAL_COVERAGE) / 2
             rivals.append({**rival, "excess": excess, "share_above": share, "is_clear": is_clear})
     return pd.DataFrame(rivals).sort_values(["budget", "excess"], ignore_index=True) if rivals else pd.DataFrame()
@@ -81,6 +87,33 @@ def get_setting(option: pd.Series) -> dict[str, Any]:
     ratio = compute_weight_ratio(option.to_frame().T).iloc[0]
     names = ["twojmax", "level", "sampling", "n_train", *({BASIS_COLUMN} & {*option.index})]
     return {**option[names], "weight_ratio": ratio}
+
+
+def compute_size_factors(option: pd.Series, options: pd.DataFrame, comparison: ErrorComparison) -> dict[str, float]:
+    """Divide the expected errors of an option by those at the nearest number of configurations that was fitted.
+
+    Paired samples, which are those of this number, are scaled by these factors to the number of the option.
+
+    Parameters
+    ----------
+    option : Series
+        A row of `options`.
+    options : DataFrame
+        From `paretofit.pareto.tabulate_options`, with all numbers of configurations that were fitted.
+    comparison : ErrorComparison
+        Paired errors of the settings.
+
+    Returns
+    -------
+    dict
+        Factors by the column of the error.
+    """
+    columns = pareto.list_setting_columns(options)
+    is_same_setting = (options[columns] == option[columns]).all(axis=1)
+    fitted = options[is_same_setting & options["n_train"].isin(comparison.fitted_sizes)]
+    distances = np.abs(np.log(fitted["n_train"] / option["n_train"])).to_numpy()
+    nearest = fitted.iloc[int(distances.argmin())]
+    return {column: option[kind] / nearest[kind] for column, kind in ERROR_KINDS.items()}
 
 
 def list_ties(rivals: pd.DataFrame, budget: float, key: str) -> list[Any]:
@@ -181,8 +214,6 @@ def _describe_difference(rival: pd.Series) -> str:
     percent = f"{format_number(100 * rival['excess'], 2)} %"
     if not np.isfinite(rival["share_above"]):
         return f"whose errors are {percent} larger; too few fits are comparable"
-    share, word = rival["share_above"], "larger"
-    # The expected errors can be extrapolated; the paired samples are those of the nearest number that was fitted.
-    if share < 0.5:
-        share, word = 1 - share, "smaller at the numbers of configurations that were fitted"
-    return f"whose errors are expected to be {percent} larger, and are {word} in {100 * share:.0f} % of paired samples"
+    return (
+        f"whose errors are {percent} larger, but smaller in {100 * (1 - rival['share_above']):.0f} % of paired samples"
+    )

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.results import LEVELS, synthetic
+from helpers.results import LEVELS, POOL, synthetic
 from rich.cells import cell_len
 from ruamel.yaml import YAML
 
@@ -153,6 +153,17 @@ def test_two_splits_that_agree_make_nothing_certain(results):
     assert shares == pytest.approx([1.0, np.nan], nan_ok=True)
 
 
+def test_paired_samples_are_scaled_to_the_recommended_sizes():
+    """Errors that do not scatter leave no doubt about a rival with larger expected errors at any size."""
+    results = synthetic(sizes=(20, POOL))
+    medians = results.groupby(["twojmax", "level", "sampling", "n_train", "w_energy"])
+    errors = {name: medians[name].transform("median") for name in ("ref_energy", "ref_force")}
+    table = results.assign(**errors)
+    rivals = find_answer(table, STUDY, split_errors_with(table, 1.0, 1e-4)).rivals
+    assert (rivals["excess"] > 0.05).any()
+    assert rivals.loc[rivals["excess"] > 0.05, "is_clear"].all()
+
+
 def test_a_setting_with_a_wide_interval_is_pointed_out(results):
     wide = results["n_train"] < results["n_train"].max()
     columns = {f"ref_{kind}_{end}": results[f"ref_{kind}"] * np.where(wide, 100.0, 1.1) ** sign
@@ -177,6 +188,15 @@ def test_a_single_repetition_makes_nothing_certain():
         assert answer.certainty.startswith("It is not known how certain this is")
     with pytest.raises(InputError, match="a column 'level'"):
         find_answer(single.drop(columns="level"), STUDY)
+
+
+def test_the_sentence_omits_a_range_of_a_second():
+    """A label of level 4 costs almost as much as one of level 5, so that hardly any budget is better spent on it."""
+    results = synthetic(levels=["4", "5"], sizes=(POOL,), seconds={"4": 9.99, "5": 10.0})
+    results.loc[results["level"] == "4", ["ref_energy", "ref_force"]] *= 1.5
+    answer = find_answer(results, STUDY)
+    assert {"4", "5"} <= set(answer.curve["level"])
+    assert answer.sentence == "Take level 5 for any budget."
 
 
 @pytest.mark.parametrize("position", [0, -1])

@@ -46,6 +46,16 @@ def test_falling_errors_are_reported(results):
     assert "meV/Å" in finding.text
 
 
+def test_a_single_fall_is_not_reported_as_one_of_all_errors(results):
+    """All levels have the errors of the reference, except that those of the lowest level are higher for one model."""
+    same = pd.concat([results[results["level"] == "5"].assign(level=level) for level in LEVELS], ignore_index=True)
+    is_lowest = (same["level"] == LEVELS[0]) & (same["twojmax"] == 8) & (same["w_energy"] == 5.0)
+    same.loc[is_lowest, ["ref_energy", "ref_force"]] *= 10
+    finding = assess_error_decrease(same, LEVELS)
+    assert (finding.numbers["energy"] == "falls").sum() == 1
+    assert finding.status == "mixed"
+
+
 def test_a_rise_from_one_level_to_the_next_is_reported(results):
     worse = results.copy()
     worse.loc[(worse["level"] == "4") & (worse["twojmax"] == 8), "ref_energy"] *= 10

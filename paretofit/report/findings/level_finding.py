@@ -32,7 +32,7 @@ def assess_error_decrease(
     Returns
     -------
     Finding
-        Yes if some errors clearly fall and none clearly rises, no if none falls, mixed otherwise. ``numbers`` has a row
+        Yes if most errors clearly fall and none clearly rises, no if none falls, mixed otherwise. ``numbers`` has a row
         per (2Jmax, w_E/w_F, step), see `list_steps`.
     """
     rows = select_largest_subset(compute_medians(results, levels))

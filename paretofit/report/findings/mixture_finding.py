@@ -16,7 +16,7 @@ from paretofit.report.paired_errors import (
     PairedErrors,
     compute_central_interval,
 )
-from paretofit.report.rivals import choose_within_budget, get_setting
+from paretofit.report.rivals import choose_within_budget, compute_size_factors, get_setting
 from paretofit.report.tables.summaries import ERROR_KINDS, select_single_levels
 from paretofit.report.wording import format_duration, format_number, join_items
 
@@ -57,7 +57,7 @@ def assess_mixtures(results: pd.DataFrame, split_errors: PairedErrors | None = N
         mixture, single = choose_within_budget(mixtures, budget), choose_within_budget(singles, budget)
         if rows and mixture["label_seconds"] == rows[-1]["budget_s"]:
             continue  # the mixture that costs this budget is worse than a cheaper one
-        size_factors = _compute_size_factors(single, singles, results)
+        size_factors = compute_size_factors(single, singles, comparison)
         rows.append(_compare_within_budget(mixture, single, comparison, size_factors))
     if not rows:
         return None
@@ -85,28 +85,6 @@ def assess_mixtures(results: pd.DataFrame, split_errors: PairedErrors | None = N
     columns = {kind: f"mixture_{kind}_ratio" for kind in ERROR_KINDS.values()}
     dots = FindingDots.collect(numbers, groups, columns, "error of the mixture / of the best single level")
     return Finding("mixtures", QUESTION, status, text, numbers=numbers, dots=dots)
-
-
-def _compute_size_factors(single: pd.Series, options: pd.DataFrame, results: pd.DataFrame) -> dict[str, float]:
-    """Divide the expected errors of a setting by those at the nearest number of configurations that was fitted.
-
-    Parameters
-    ----------
-    single : row of `options`
-    options : settings of single levels, with expected errors
-    results : fits; ``n_train`` has the numbers of configurations that were fitted
-
-    Returns
-    -------
-    dict
-        Factors by the column of the error.
-    """
-    columns = pareto.list_setting_columns(options)
-    is_same_setting = (options[columns] == single[columns]).all(axis=1)
-    fitted = options[is_same_setting & options["n_train"].isin(set(results["n_train"]))]
-    distances = np.abs(np.log(fitted["n_train"] / single["n_train"])).to_numpy()
-    nearest = fitted.iloc[int(distances.argmin())]
-    return {column: single[kind] / nearest[kind] for column, kind in ERROR_KINDS.items()}
 
 
 def _compare_within_budget(
