@@ -1,7 +1,9 @@
 from .design_selection import select_d_optimal as select_d_optimal
 from .design_selection import select_farthest_points as select_farthest_points
+from .factor import FACTOR as FACTOR
 from .factor import compute_column_scales as compute_column_scales
 from .factor import estimate_reciprocal_condition as estimate_reciprocal_condition
+from .factor import name_solver as name_solver
 from .group_optimisation import NEGLIGIBLE_ERRORS as NEGLIGIBLE_ERRORS
 from .group_optimisation import GroupKind as GroupKind
 from .group_optimisation import GroupMoments as GroupMoments

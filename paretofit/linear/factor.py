@@ -15,6 +15,8 @@ from scipy.linalg import lapack
 
 from paretofit.core import Array
 
+FACTOR, RANK_REVEALING = "factor", "rank-revealing"  # names of solvers in results, from `name_solver`
+
 
 @dataclass(frozen=True)
 class TriangularFactor:
@@ -57,11 +59,6 @@ class TriangularFactor:
         condition = 1.0 / reciprocal if reciprocal > 0 else float("inf")
         return cls(T, rank, condition, (Q[:, :rank], S, V))
 
-    @property
-    def solver(self) -> str:
-        """Name of the solver in results: "qr", or "rrqr" if column pivoting was needed to reveal the rank."""
-        return "qr" if self.complete_decomposition is None else "rrqr"
-
     def solve(self, rhs: Array, *, transposed: bool = False) -> Array:
         """Compute the minimum-norm least-squares solution x of T x = rhs, or of Tᵀ x = rhs; both are ``(k, m)``."""
         if self.complete_decomposition is None:
@@ -88,6 +85,11 @@ def compute_column_scales(A: Array) -> Array:
     scale = np.sqrt(np.einsum("ij,ij->j", A, A))
     scale[scale == 0] = 1.0
     return np.asarray(scale)
+
+
+def name_solver(rank: int, n_columns: int) -> str:
+    """Return the name of the solver of a fit: "factor", or "rank-revealing" if the rank is below the columns."""
+    return FACTOR if rank == n_columns else RANK_REVEALING
 
 
 def compute_rank_tolerance(shape: tuple[int, ...]) -> float:

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.linalg
 
 from paretofit.core import Array, InputError, RowKind, parse_row_kinds
-from paretofit.linear.factor import TriangularFactor, compute_column_scales, compute_rank_tolerance
+from paretofit.linear.factor import TriangularFactor, compute_column_scales, compute_rank_tolerance, name_solver
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Fit:
         1-norm estimate of the condition number of these rows, or of their independent part if the rank is deficient.
         With fewer rows than columns and no ridge, the rows are not weighted.
     solver : str
-        "qr", or "rrqr" if column pivoting was needed to reveal the rank.
+        "factor", or "rank-revealing" if the rank is below the number of columns.
     rmse, mae : mapping of str to float or (n_targets,) float64
         Unweighted errors of all rows of each kind ("energy", "force", "stress") that is present, in the units of the
         targets.
@@ -132,7 +132,8 @@ def _build_fit(residuals: Array, kinds: Array, beta: Array, factor: TriangularFa
         {kind.name.lower(): float(value[0]) if is_vector else value for kind, value in errors.items()}
         for errors in (rmse, mae)
     )
-    return Fit(beta[:, 0] if is_vector else beta, factor.rank, factor.condition, factor.solver, *named_errors)
+    solver = name_solver(factor.rank, len(beta))
+    return Fit(beta[:, 0] if is_vector else beta, factor.rank, factor.condition, solver, *named_errors)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from paretofit.core import Array, RowKind
-from paretofit.linear import get_row_weights
-from paretofit.linear.reduction import FACTOR, iterate_blocks
+from paretofit.linear import FACTOR, get_row_weights
+from paretofit.linear.reduction import iterate_blocks
 from paretofit.sweep.fast_engine import FastEngine
 from paretofit.sweep.grid import SweepGrid
 from paretofit.sweep.plain_engine import EV_TO_MEV

@@ -25,6 +25,7 @@ from paretofit.linear import (
     fit_wls,
     get_row_weights,
     leave_one_out,
+    name_solver,
 )
 from paretofit.properties import PropertyRows
 from paretofit.sweep.cells import PendingFits, split_into_tasks
@@ -135,7 +136,8 @@ class RowSource:
             errors |= self.properties.evaluate(self.properties.rows[:, : len(beta)] @ beta)
         if self.leave_one_out and loo_residuals is not None:
             errors |= compute_loo_errors(loo_residuals, Y, kind)
-        fit_columns = {"rank": solution.rank, "condition": solution.condition, "solver": solution.solver}
+        solver = solution.solver if ridge == "auto" else name_solver(solution.rank, X.shape[1])
+        fit_columns = {"rank": solution.rank, "condition": solution.condition, "solver": solver}
         yield from build_level_rows(self.levels, {**cell, **fit_columns}, errors, penalty)
 
     def _compute_test_errors(self, beta: Array, p: int) -> dict[str, Array]:

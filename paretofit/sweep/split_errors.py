@@ -21,8 +21,8 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.core import Array, RowKind
 from paretofit.execution import RunContext, share_function
-from paretofit.linear import LeverageScores, get_row_weights
-from paretofit.linear.reduction import FACTOR, RowFactors, solve_rows, to_numpy
+from paretofit.linear import FACTOR, LeverageScores, get_row_weights
+from paretofit.linear.reduction import RowFactors, solve_rows, to_numpy
 from paretofit.sweep.cells import Draw, PendingFits, list_draws, list_pending_fits
 from paretofit.sweep.fast_engine import FastEngine, SubsetFits
 from paretofit.sweep.grid import Mixture, SweepGrid

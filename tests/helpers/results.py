@@ -72,7 +72,7 @@ def synthetic(
         n_features=p.astype(int),
         rank=np.minimum(p, 16 * n).astype(int),
         condition=1e6,
-        solver="qr",
+        solver="factor",
         train_energy=0.8 * np.hypot(energy, own_energy),
         train_force=0.8 * np.hypot(force, own_force),
         test_energy=np.hypot(energy, own_energy),

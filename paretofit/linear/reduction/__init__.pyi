@@ -20,8 +20,6 @@ from .streaming import normalise_parts as normalise_parts
 from .streaming import prefetch as prefetch
 from .streaming import split_rows as split_rows
 from .streaming import sum_parts as sum_parts
-from .weighing import FACTOR as FACTOR
-from .weighing import RANK_REVEALING as RANK_REVEALING
 from .weighing import ModelFit as ModelFit
 from .weighing import RowFactors as RowFactors
 from .weighing import WeightedFactor as WeightedFactor

@@ -11,11 +11,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from paretofit.core import Array
+from paretofit.linear.factor import FACTOR
 from paretofit.linear.leverage import LeverageScores
 from paretofit.linear.reduction.linalg import CPU, Device, solve_rows, to_numpy
 from paretofit.linear.reduction.reducer import Reduction
 from paretofit.linear.reduction.streaming import SERIAL_MAPPER, PartMapper, Parts, RowBlock, map_blocks, normalise_parts
-from paretofit.linear.reduction.weighing import FACTOR
 
 
 def compute_reduced_leverage(

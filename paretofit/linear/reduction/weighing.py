@@ -17,7 +17,13 @@ import numpy as np
 import scipy.linalg
 
 from paretofit.core import Array, RowKind
-from paretofit.linear.factor import compute_column_scales, compute_rank_tolerance, estimate_reciprocal_condition
+from paretofit.linear.factor import (
+    FACTOR,
+    compute_column_scales,
+    compute_rank_tolerance,
+    estimate_reciprocal_condition,
+    name_solver,
+)
 from paretofit.linear.loo import compute_loo_residuals
 from paretofit.linear.reduction import linalg, native
 from paretofit.linear.reduction.conditioning import MinimumNormFactor, estimate_condition, invert_reciprocal_condition
@@ -29,7 +35,6 @@ from paretofit.linear.reduction.whitening import WhitenedBasis
 # that were measured for independent columns
 MIN_RELATIVE_DIAGONAL = 1e-8
 RANK_MARGIN = 10.0  # estimated condition numbers are below the true ones by less than this factor
-FACTOR, RANK_REVEALING = "factor", "rank-revealing"
 
 
 @dataclass(frozen=True)
@@ -279,7 +284,7 @@ class WeightedFactor:
         """Convert raw coefficients ``(p, n_levels)`` to a fit; `arrays` are its triangle and basis, if any."""
         basis = self.factors.whitened_basis
         delta = basis.whitening.unwhitening[:, :p] @ beta - basis.baseline
-        return ModelFit(delta, rank, condition, FACTOR if rank == p else RANK_REVEALING, *arrays)
+        return ModelFit(delta, rank, condition, name_solver(rank, p), *arrays)
 
     @cached_property
     def _approximate_scale(self) -> Array:

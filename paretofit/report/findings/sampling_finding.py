@@ -22,7 +22,6 @@ PAPER = (
     "In the paper both leverage methods give clearly lower errors and spreads than random sampling; block leverage "
     "gives slightly lower force errors, regular leverage slightly lower energy errors."
 )
-RANK_REVEALING = "rrqr"  # solver of fits with a lower rank than the number of coefficients
 CELL = ["twojmax", "weight_ratio", "n_train"]  # columns of a cell, in which sampling methods are compared
 _METHOD = (
     "Fits are compared at the reference level and at equal subset size, 2Jmax and w_E/w_F (a cell); ratios are those "
@@ -114,7 +113,7 @@ def drop_undetermined_cells(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     DataFrame, int
         Remaining rows, and number of dropped cells.
     """
-    is_determined = (frame["rank"] >= frame["n_features"]) & (frame["solver"] != RANK_REVEALING)
+    is_determined = frame["rank"] >= frame["n_features"]
     by_cell = is_determined.groupby([frame[name] for name in CELL])
     return frame[by_cell.transform("all")], int((~by_cell.all()).sum())
 
