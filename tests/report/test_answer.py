@@ -1,5 +1,8 @@
 """The answer: what the planner recommends, in a sentence, a table, a picture, YAML and on terminals of any width."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -255,6 +258,22 @@ def test_the_steps_of_the_picture_have_the_colours_of_their_levels(answer):
         assert ax.get_xlim()[0] == start, "the axis begins where the sentence begins"
         shown = answer.curve[answer.curve["budget_from"] >= start]
         assert drawn == {style.get_level_colour(level, LEVELS) for level in shown["level"]}
+
+
+@pytest.mark.parametrize("seconds", [(300, 600, 1200, 3600, 18_000), (60, 120, 180, 240, 300)])
+def test_the_texts_of_the_picture_do_not_touch(answer, seconds):
+    table = pd.concat([answer.table.iloc[:1]] * len(seconds)).assign(budget=np.array(seconds, dtype=float))
+    with style.use_publication_style():
+        axes = answer_figures.plot_answer(replace(answer, table=table), LEVELS)
+        style.get_parent_figure(axes).draw_without_rendering()
+        for ax in axes:
+            labels = [label.get_window_extent() for label in ax.get_xticklabels() if label.get_text()]
+            strip = [text.get_window_extent() for text in ax.texts]
+            assert len(labels) >= 2
+            assert strip
+            for boxes in (labels, strip):
+                assert all(left.x1 < right.x0 for left, right in pairwise(sorted(boxes, key=lambda box: box.x0)))
+        assert axes[0].get_window_extent().x1 < axes[1].yaxis.label.get_window_extent().x0
 
 
 def test_the_fronts_at_equal_budget_fall_and_get_better(answer):

@@ -5,6 +5,7 @@ import gzip
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -290,6 +291,10 @@ def test_it_loads_without_complaints_and_draws_every_setting(page, table):
     }  # fmt: skip
     assert page.eval("document.querySelectorAll('#ex-plot .point').length") >= len(table)
     assert not page.complaints
+    labels = page.eval("[...document.querySelectorAll('#ex-plot .ytick text')].map((e) => e.textContent)")
+    values = [float(label.replace(",", "")) for label in labels]
+    assert values == sorted(values), "numbers, not digits of numbers"
+    assert f"{len(front)} on the front of DFT cost and energy error" in page.text("#ex-count")
 
 
 @pytest.mark.slow
@@ -392,6 +397,9 @@ def test_a_cost_below_the_cheapest_names_the_cheapest(page, table):
 
 @pytest.mark.slow
 def test_a_click_selects_a_point_and_so_do_the_buttons(page, table):
+    hidden = "[...document.querySelector('#ex-table').rows].filter((e) => e.hidden).map((e) => e.cells[0].textContent)"
+    assert page.eval(hidden) == [], "each value of a measured point is known"
+    assert page.text("#ex-selected") == "Selected: click a point"
     page.click("[name=ex-show][value=front]")
     position = page.eval(
         "(() => { document.querySelector('#ex-plot').scrollIntoView(); "
@@ -405,6 +413,7 @@ def test_a_click_selects_a_point_and_so_do_the_buttons(page, table):
     page.settle()
     row = table.loc[int(page.eval("new URLSearchParams(location.hash.slice(1)).get('point')"))]
     assert page.eval("document.querySelector('#ex-table').rows[0].cells[2].innerText") == row["level"]
+    assert page.text("#ex-selected") == "Selected"
     front = pareto_front(table, ["label_seconds", "ref_energy"])
     visited = set()
     for _ in front.index:
@@ -448,6 +457,8 @@ def test_the_explorer_gives_the_answer_of_plan_and_opens_at_the_knee(browser, tm
     browser.open(path)
     advice = browser.text("#ex-advice")
     assert f"With {format_duration(answer.knee)}" in advice
+    assert "energy error, shifted" not in browser.text("#ex-table"), "unknown between measured points"
+    assert "unknown" not in browser.text("#ex-table")
     for budget, prefer in ((answer.knee, "both"), (answer.table["budget"].iloc[1], "energy")):
         browser.open(path, f"#budget={float(budget)!r}&best={prefer}")
         shown = json.loads(browser.eval("document.querySelector('.explorer').dataset.plan"))
@@ -514,13 +525,19 @@ def test_the_yaml_of_a_point_is_a_study_of_that_point(page, table):
 @pytest.mark.slow
 def test_the_colours_follow_light_and_dark(page):
     ink = "getComputedStyle(document.querySelector('#ex-plot .xtitle')).fill"
-    colours = []
+    fill = "[...document.querySelectorAll('#ex-plot .legendpoints path')].map((e) => getComputedStyle(e).fill)"
+    colours, fills = [], []
     for theme in ("light", "dark", "light"):
         page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
         page.settle()
         colours.append(page.eval(ink))
+        fills.append(page.eval(fill))
     page.send("Emulation.setEmulatedMedia", features=[])
     assert colours[0] == colours[2] != colours[1]
+    assert fills[0] == fills[2]
+    for colour in fills[1][: len(LEVELS)]:
+        red, green, blue = map(int, re.findall(r"\d+", colour)[:3])
+        assert 0.3 * red + 0.59 * green + 0.11 * blue > 120, "seen on a dark background"
 
 
 def test_every_control_has_a_name_and_the_advice_is_read_out(page):
@@ -614,11 +631,19 @@ def test_the_page_of_a_report_recommends_as_plan_does(browser, tmp_path):
     assert edges
     assert max(edges) < 390, "errors are seen without sideways scrolling"
     assert browser.eval("document.documentElement.scrollWidth") <= 390
+    hint = browser.eval("getComputedStyle(document.querySelector('#answer-figure'), '::before').content")
+    assert "sideways" in hint, "the figure is wider than the screen"
+    headings = browser.eval(
+        "[...document.querySelectorAll('#ex-parallel .xtick')].map((e) => e.getBoundingClientRect())"
+        ".map((box) => [box.left, box.right])"
+    )
+    assert all(left[1] <= right[0] for left, right in itertools.pairwise(sorted(headings)))
     browser.send("Emulation.clearDeviceMetricsOverride")
     browser.send("Emulation.setEmulatedMedia", media="print")
     folded = "[...document.querySelectorAll('details')].every((e) => getComputedStyle(e).display === 'none')"
     assert browser.eval(folded), "folded parts are left out of print"
     assert browser.eval("getComputedStyle(document.querySelector('#details')).display") == "none"
+    assert "not printed" in browser.eval("getComputedStyle(document.body, '::after').content")
     browser.send("Emulation.setEmulatedMedia", media="")
 
 

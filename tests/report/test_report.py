@@ -211,6 +211,8 @@ def test_sampling_text_explains_its_averages(results):
     assert re.search(r"significantly lower, 0\.\d\d times that of random sampling, .* configurations, p = ", text)
     assert "in the geometric mean over cells" in text
     assert "median 0." not in text
+    shown = figures.select_learning_rows(results, LEVELS)["twojmax"].iloc[0]
+    assert text.startswith(f"At 2Jmax = {shown} with"), "the first sentence is about the figure below it"
 
 
 # Figures.

@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from matplotlib.textpath import TextPath
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter
 
 from paretofit import pareto
 from paretofit.report.answer import ERROR_UNITS, Answer
@@ -17,12 +18,11 @@ from paretofit.report.figures import style
 from paretofit.report.figures.sweep_figures import ENERGY_LABEL, FORCE_LABEL
 from paretofit.report.rivals import name_value
 
-MIN_TICK_DISTANCE = 0.115  # distance between two labelled budgets, as a share of the axis
+MIN_LABEL_GAP_PT = 4.0  # gap between two labels of budgets, or margin of a name in the strip
 MAX_FRONT_CURVES = 4  # number of budgets in the figure of the fronts
 _LABELS = {"energy": ENERGY_LABEL, "force": FORCE_LABEL}
 _CURVE_COLOURS = colormaps["viridis"]
-# Width of a character in the strip, as a share of the axis; a name that is wider than its part of the strip is omitted.
-_CHARACTER_WIDTH = 0.017
+_LABEL_SIZE_PT = 7  # that of tick labels in the style
 
 
 def plot_answer(answer: Answer, levels: Sequence[str]) -> np.ndarray:
@@ -51,7 +51,7 @@ def plot_answer(answer: Answer, levels: Sequence[str]) -> np.ndarray:
     with style.use_publication_style():
         figure = Figure(figsize=(style.PAGE_WIDTH_IN, 2.35))
         axes = figure.subplots(1, 2)
-        figure.subplots_adjust(left=0.075, right=0.99, bottom=0.17, top=0.9, wspace=0.2)
+        figure.subplots_adjust(left=0.095, right=0.985, bottom=0.17, top=0.9, wspace=0.32)
         for ax, kind in zip(axes, ERROR_UNITS, strict=True):
             _draw_steps(ax, curve, kind, colours, max_budget)
             ax.plot(
@@ -119,30 +119,52 @@ def _choose_limits(curve: pd.DataFrame, kind: str) -> tuple[float, float]:
 
 
 def _set_budget_ticks(ax: Axes, answer: Answer) -> None:
-    """Set ticks at the budgets of the table and at round budgets below them, without those too near to a lower tick."""
-    (low, high), table_budgets = ax.get_xlim(), [float(budget) for budget in answer.table["budget"]]
+    """Label the budgets of the table and round budgets below them, without labels that would touch earlier ones."""
+    low, table_budgets = ax.get_xlim()[0], [float(budget) for budget in answer.table["budget"]]
     round_budgets = (ROUND_BUDGETS if answer.has_cost else ROUND_COUNTS)[0]
-    budgets = [*(budget for budget in round_budgets if low < budget < table_budgets[0]), *table_budgets]
-    ticks = budgets[:1]
-    for budget in budgets[1:]:
-        if np.log(budget / ticks[-1]) > MIN_TICK_DISTANCE * np.log(high / low):
+    budgets = [*table_budgets, *(budget for budget in round_budgets if low < budget < table_budgets[0])]
+    names = {budget: answer.format_budget(budget).removesuffix(" configurations") for budget in budgets}
+    widths = {budget: _measure_text(name) for budget, name in names.items()}
+    ticks: list[float] = []
+    for budget in budgets:
+        if all(
+            _measure_range(ax, *sorted([budget, tick])) > (widths[budget] + widths[tick]) / 2 + MIN_LABEL_GAP_PT
+            for tick in ticks
+        ):
             ticks.append(budget)
-    names = [answer.format_budget(tick).removesuffix(" configurations") for tick in ticks]
-    ax.xaxis.set_major_locator(FixedLocator(ticks))
-    ax.xaxis.set_major_formatter(FixedFormatter(names))
-    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_locator(FixedLocator(sorted(ticks)))
+    ax.xaxis.set_major_formatter(FixedFormatter([names[tick] for tick in sorted(ticks)]))
+    ax.xaxis.set_minor_locator(FixedLocator(table_budgets))
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("budget: computing time of the labels" if answer.has_cost else "configurations")
 
 
+def _measure_text(text: str) -> float:
+    """Measure the width of a label in points."""
+    return float(TextPath((0, 0), style.escape_mathtext(text), size=_LABEL_SIZE_PT).get_extents().width)
+
+
+def _measure_range(ax: Axes, low: float, high: float) -> float:
+    """Measure the length of a range of budgets along the axis in points."""
+    left, right = ax.get_xlim()
+    axis_length = ax.get_window_extent().width / ax.figure.dpi * 72
+    return float(axis_length * np.log(high / low) / np.log(right / left))
+
+
 def _draw_strip(ax: Axes, curve: pd.DataFrame, key: str, colours: pd.Series, max_budget: float) -> None:
-    """Draw the best level, 2Jmax or model (the column `key`) for each budget as a strip above the axes."""
+    """Draw the best level, 2Jmax or model (the column `key`) for each budget as a strip above the axes.
+
+    A name that is wider than its part of the strip is shortened to the value, or omitted.
+    """
     for _, row in pareto.merge_adjacent_ranges(curve.assign(colour=colours), key).iterrows():
         low_budget, high_budget = float(row["budget_from"]), min(float(row["budget_to"]), max_budget)
-        name = name_value(row, key)
         ax.axvspan(low_budget, high_budget, ymin=1.02, ymax=1.1, color=row["colour"], clip_on=False, linewidth=0)
-        low, high = ax.get_xlim()
-        if np.log(high_budget / low_budget) / np.log(high / low) > _CHARACTER_WIDTH * len(name):
-            ax.text(
-                np.sqrt(low_budget * high_budget), 1.055, style.escape_mathtext(name), ha="center", va="center",
-                transform=ax.get_xaxis_transform(), fontsize=7, color="black", path_effects=style.HALO,
-            )  # fmt: skip
+        room = _measure_range(ax, low_budget, high_budget) - MIN_LABEL_GAP_PT
+        for name in (name_value(row, key), str(row[key])):
+            if _measure_text(name) <= room:
+                ax.text(
+                    np.sqrt(low_budget * high_budget), 1.055, style.escape_mathtext(name), ha="center", va="center",
+                    transform=ax.get_xaxis_transform(), fontsize=_LABEL_SIZE_PT, color="black",
+                    path_effects=style.HALO,
+                )  # fmt: skip
+                break

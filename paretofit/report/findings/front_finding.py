@@ -177,8 +177,9 @@ def _describe_points(front: pd.DataFrame, numbers: pd.DataFrame, levels: Sequenc
     verb = "is" if len(absent_levels) == 1 else "are"
     absence = f"; {format_levels(absent_levels)} {verb} absent" if absent_levels else ""
     return (
-        f"The front over all 2Jmax has {format_count(len(front), 'point')}, by the DFT cost of the training "
-        f"labels: {join_items(level_texts)}{absence}."
+        "The front over all 2Jmax in energy error, force error and DFT cost has "
+        f"{format_count(len(front), 'point')}, by the DFT cost of the training labels: {join_items(level_texts)}"
+        f"{absence}."
     )
 
 

@@ -367,7 +367,7 @@ def _describe_test(split_errors: PairedErrors | None) -> str:
 def _describe_scores(scores: Sequence[dict[str, Any]]) -> str:
     """Describe the energy and force errors of each sampling method at each 2Jmax."""
     clauses_by_method: dict[tuple[int, str], list[str]] = {}
-    for score in scores:
+    for score in sorted(scores, key=lambda score: -score["twojmax"]):  # the figure shows a large 2Jmax
         clauses = clauses_by_method.setdefault((score["twojmax"], score["sampling"]), [])
         clauses.append(_describe_score(score))
     return " ".join(
