@@ -13,7 +13,7 @@ from ase.data import covalent_radii
 
 from paretofit.consistency.cohesion import find_wrong_cohesion
 from paretofit.consistency.hypotheses import find_explanation, list_order_hypotheses, list_ratio_hypotheses
-from paretofit.consistency.label_fit import MIN_FORCE_RATIO, LabelFit
+from paretofit.consistency.label_fit import MIN_FORCE_RATIO, HeldOutErrors, LabelFit
 from paretofit.consistency.level_checks import compare_labels
 from paretofit.consistency.outliers import describe_energy_outliers, describe_force_outliers, describe_zero_forces
 from paretofit.consistency.slopes import explain_slope
@@ -32,6 +32,9 @@ MAX_DISTANCES = (4.0, 8.0)  # Å; search radii for the nearest atoms, the second
 MAX_MEASURED_STRUCTURES = 40  # approximate number of structures whose distances are measured
 NOBLE_GASES = {2, 10, 18, 36, 54, 86}  # bound by dispersion at distances far above their covalent radii
 # Errors of a fit on held-out configurations, relative to the spread of the energies or the magnitude of the forces.
+EXTREME_RATIO = 20.0  # deviation of an energy, or largest force, relative to the median of all configurations
+MAX_EXTREME_SHARE = 0.1  # share of the configurations up to which extreme labels are mistakes of single labels
+MAX_LISTED_LABELS = 5
 MAX_PREDICTABLE_ENERGY_ERROR = 0.5  # energy error up to which the energies follow from the structures
 MIN_ERROR_OF_WRONG_ORDER = 0.6  # force error above which other orders of axes and atoms are tried
 MIN_UNPREDICTABLE_FORCE_ERROR = 0.85  # force error above which the forces do not follow from the structures
@@ -88,7 +91,8 @@ def _find_problems(
 ) -> Iterator[str]:
     """Yield the first problem of a level: zero forces, a wrong order, unpredictable forces, or a wrong unit or sign.
 
-    If there is none of these, yield swapped labels and outliers. If all forces vanish by symmetry, nothing is checked.
+    If only a few extreme labels cause it, these are yielded instead. If there is no such problem, yield swapped labels
+    and outliers. If all forces vanish by symmetry, nothing is checked.
     `labels` are those of all configurations of the level, `positions` are those of the configurations in the fit.
     """
     ids = dataset.ids[positions]
@@ -101,24 +105,72 @@ def _find_problems(
     if problem := describe_zero_forces(fit, force_errors, forces, ids):
         yield problem
         return
-    force_error = float(np.nanmedian(force_errors.forces))
-    finding = None
-    if force_error > MIN_ERROR_OF_WRONG_ORDER:
-        finding = find_explanation(fit, energies, forces, errors, list(list_order_hypotheses(fit)))
-    if finding is None and force_error > MIN_UNPREDICTABLE_FORCE_ERROR:
-        energy_errors = fit.compute_errors(energies, forces, force_weight=0.0).energy
-        yield _describe_unpredictable_forces(force_error, float(np.median(np.abs(energy_errors))))
-        return
-    hypotheses = list(list_ratio_hypotheses(fit, is_stretched=is_stretched))
-    finding = finding or find_explanation(fit, energies, forces, errors, hypotheses)
-    finding = finding or explain_slope(fit, energies, force_errors, hypotheses)
-    if finding is not None:
-        yield f"{'; or '.join(finding.causes)} ({finding.certainty})"
+    if problem := _find_systematic_problem(fit, energies, forces, (errors, force_errors), is_stretched=is_stretched):
+        yield _describe_extreme_labels(fit, energies, forces, ids, is_stretched=is_stretched) or problem
         return
     other_configurations = _select_other_configurations(dataset, fit, labels, positions)
     outliers = describe_energy_outliers(fit, energies, forces, force_errors.forces, ids, other_configurations)
     swaps = describe_swapped_labels(fit, errors, force_errors, (energies, forces), ids)
     yield from filter(None, [swaps, outliers, describe_force_outliers(fit, errors, ids)])
+
+
+def _find_systematic_problem(
+    fit: LabelFit,
+    energies: Array,
+    forces: Sequence[Array],
+    errors: tuple[HeldOutErrors, HeldOutErrors],
+    *,
+    is_stretched: bool,
+) -> str:
+    """Describe a wrong order, unpredictable forces, or a wrong unit or sign of all labels; return "" without one.
+
+    `errors` are those of a fit to energies (eV/atom) and forces (eV/Å), and of a fit to the forces only.
+    """
+    joint_errors, force_errors = errors
+    force_error = float(np.nanmedian(force_errors.forces))
+    finding = None
+    if force_error > MIN_ERROR_OF_WRONG_ORDER:
+        finding = find_explanation(fit, energies, forces, joint_errors, list(list_order_hypotheses(fit)))
+    if finding is None and force_error > MIN_UNPREDICTABLE_FORCE_ERROR:
+        energy_errors = fit.compute_errors(energies, forces, force_weight=0.0).energy
+        return _describe_unpredictable_forces(force_error, float(np.median(np.abs(energy_errors))))
+    hypotheses = list(list_ratio_hypotheses(fit, is_stretched=is_stretched))
+    finding = finding or find_explanation(fit, energies, forces, joint_errors, hypotheses)
+    finding = finding or explain_slope(fit, energies, force_errors, hypotheses)
+    return "" if finding is None else f"{'; or '.join(finding.causes)} ({finding.certainty})"
+
+
+def _describe_extreme_labels(
+    fit: LabelFit, energies: Array, forces: Sequence[Array], ids: Array, *, is_stretched: bool
+) -> str:
+    """Describe a few extreme labels (eV/atom, eV/Å) without which no problem remains; return "" if there are none."""
+    deviations = np.abs(energies - np.median(energies))
+    largest_forces = np.array([np.abs(matrix).max() for matrix in forces])
+    is_extreme = deviations > EXTREME_RATIO * np.median(deviations)
+    is_extreme |= largest_forces > EXTREME_RATIO * np.median(largest_forces)
+    n_others = int((~is_extreme).sum())
+    if not is_extreme.any() or n_others < max(MIN_CONFIGURATIONS, (1 - MAX_EXTREME_SHARE) * len(energies)):
+        return ""
+    others, other_energies = fit.select(~is_extreme), energies[~is_extreme]
+    other_forces = [forces[k] for k in np.flatnonzero(~is_extreme)]
+    joint_errors = others.compute_errors(other_energies, other_forces)
+    force_errors = others.compute_errors(other_energies, other_forces, energy_weight=0.0)
+    if _find_systematic_problem(
+        others, other_energies, other_forces, (joint_errors, force_errors), is_stretched=is_stretched
+    ):
+        return ""
+    labels = [
+        f"{ids[k]} ({energies[k]:.4g} eV/atom, largest force {largest_forces[k]:.3g} eV/Å)"
+        for k in np.flatnonzero(is_extreme)[:MAX_LISTED_LABELS]
+    ]
+    n_extreme = len(energies) - n_others
+    subject, verb, pronoun = ("configuration", "is", "it") if n_extreme == 1 else ("configurations", "are", "them")
+    count = f" and {n_extreme - len(labels)} more" if n_extreme > len(labels) else ""
+    return (
+        f"{subject} {', '.join(labels)}{count} {verb} far from the others ({other_energies.min():.4g} to "
+        f"{other_energies.max():.4g} eV/atom, forces up to {largest_forces[~is_extreme].max():.3g} eV/Å), whose labels "
+        f"are consistent: correct or remove {pronoun}"
+    )
 
 
 def _describe_unpredictable_forces(force_error: float, energy_error: float) -> str:

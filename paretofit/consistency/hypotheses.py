@@ -155,15 +155,14 @@ def _compute_p_value(differences: Array) -> float:
 def list_ratio_hypotheses(fit: LabelFit, *, is_stretched: bool) -> Iterator[Hypothesis]:
     """Yield wrong units and signs, each with the factor on the energies that corrects their ratio to the forces.
 
-    Positions in bohr are included only if `is_stretched`, that is, if the distances between atoms look like bohr, and
-    energies per atom only if the numbers of atoms in `fit` differ.
+    Positions in bohr are included only if `is_stretched`, that is, if the distances between atoms look like bohr.
     """
     for cause, factor in WRONG_UNITS:
         if is_stretched or not cause.startswith("positions"):
             yield Hypothesis((cause,), factor)
             yield Hypothesis((f"{cause}, and {WRONG_SIGN}",), -factor)
     yield Hypothesis((WRONG_SIGN,), -1.0)
-    if len(set(fit.n_atoms)) > 1:
+    if (fit.n_atoms > 1).any():
         yield Hypothesis((PER_ATOM,), fit.n_atoms)
 
 

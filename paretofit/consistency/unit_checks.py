@@ -220,7 +220,7 @@ def _has_wrong_sign(volumes: Array, stress: Array) -> bool:
     ASE's sign is negative in compression, so a correct stress rises with volume. The largest cells need not be
     compressed if the tension of the smallest cells is more than any solid withstands.
     """
-    if len(volumes) < MIN_LABELS or volumes.max() < MIN_VOLUME_RATIO * volumes.min():
+    if len(volumes) < MIN_LABELS or volumes.max() < MIN_VOLUME_RATIO * volumes.min() or np.ptp(stress) == 0:
         return False
     volume_order = np.argsort(volumes)
     n_third = max(1, len(volume_order) // 3)

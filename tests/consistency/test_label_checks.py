@@ -138,3 +138,33 @@ def test_a_few_labels_are_not_judged(labels, tmp_path):
     few = LabelSet(labels.structures[:8], -labels.energies[:8], labels.forces[:8], labels.stresses[:8], labels.targets)
     with Dataset(write(tmp_path / "d.h5", few)) as data:
         assert check_labels(data) == []
+
+
+@pytest.fixture
+def alloy():
+    """24 cells of eight atoms of an alloy, of similar energies."""
+    rng, structures = np.random.default_rng(0), []
+    for seed in range(24):
+        atoms = bulk("Cu", "fcc", 3.7 + 0.02 * rng.normal(), cubic=True) * (2, 1, 1)
+        atoms.symbols[rng.choice(8, rng.integers(0, 5), replace=False)] = "Au"
+        atoms.rattle(0.08, seed=seed)
+        atoms.calc = EMT()
+        structures.append(atoms)
+    energies = [atoms.get_potential_energy() for atoms in structures]
+    forces = [atoms.get_forces() for atoms in structures]
+    return LabelSet([atoms.copy() for atoms in structures], np.array(energies), forces, np.zeros((24, 6)), {})
+
+
+def test_one_extreme_label_is_not_a_wrong_unit_of_all(alloy, tmp_path):
+    alloy.forces[5] *= 200
+    with Dataset(write(tmp_path / "d.h5", alloy)) as data:
+        (warning,) = check_labels(data)
+    assert "configuration 5 (" in warning
+    assert "is far from the others" in warning
+
+
+def test_energies_per_atom_of_cells_of_one_size_are_named(alloy, tmp_path):
+    alloy.energies[:] /= 8
+    with Dataset(write(tmp_path / "d.h5", alloy)) as data:
+        (warning,) = check_labels(data)
+    assert "energies per atom: multiply each by its number of atoms" in warning
