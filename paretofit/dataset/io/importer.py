@@ -253,7 +253,13 @@ def format_import_summary(summary: ImportSummary) -> str:
         lines += ["  ..."] if len(summary.skipped) > MAX_LISTED_FILES else []
     lines += [f"note: {text}" for text in summary.notes]
     lines += [f"warning: {text}" for text in summary.warnings]
-    lines.append(f"next: paretofit info {summary.path}, then paretofit init {summary.path} -o study.yaml")
+    if any(summary.n_labels.values()):
+        lines.append(f"next: paretofit info {summary.path}, then paretofit init {summary.path} -o study.yaml")
+    else:
+        lines.append(
+            "no configuration has both an energy and forces, which every model requires; import them from another file "
+            "with --add, or import this one again with --energy-key and --forces-key and --force"
+        )
     return "\n".join(lines)
 
 
