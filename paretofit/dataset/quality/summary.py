@@ -308,9 +308,9 @@ def format_dataset_info(summary: DatasetSummary) -> str:
     """Format a summary as plain text: counts, a table of the levels, their settings, the warnings and the next step."""
     smallest, largest = summary.volume_range
     volumes = "–" if np.isnan(smallest) else f"{smallest:.2f} to {largest:.2f} Å³/atom"
-    counts = format_count(summary.n_configurations, "configuration"), format_count(summary.n_atoms, "atom")
+    n_configurations = format_count(summary.n_configurations, "configuration")
     lines = [
-        f"{summary.path}: {', '.join(counts)}",
+        f"{summary.path}: {n_configurations}, {format_count(summary.n_atoms, 'atom')}",
         f"atoms:    {summary.atoms_range[0]} to {summary.atoms_range[1]} in each",
         f"species:  {format_setting(summary.species)}",
         f"types:    {format_setting(summary.config_types)}",
