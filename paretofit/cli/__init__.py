@@ -1,8 +1,8 @@
 """Command line with options, help, progress and exit codes; every verb calls one public function.
 
 Exit codes: 0 after success, 1 after a failure during the computation, 2 for invalid input, 130 after Ctrl-C and 143
-after SIGTERM; a message explains every failure. Importing this package is fast, so that signals are caught before the
-verbs are imported.
+after SIGTERM; a message explains every failure. The code is 141, without a message, if the reader of a pipe has ended.
+Importing this package is fast, so that signals are caught before the verbs are imported.
 """
 
 import os

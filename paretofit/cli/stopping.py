@@ -37,6 +37,9 @@ RESUME_ADVICE = {  # by verb
     "explore": "run the same command again to resume (finished trajectories are kept)",
 }
 RESTART_ADVICE = "run the same command again to start over (earlier files are unchanged)"  # for all other verbs
+BROKEN_PIPE_EXIT_CODE = 128 + signal.SIGPIPE  # that of a Unix tool that SIGPIPE ends
+# Warning of joblib about the results of workers that a stop discards.
+LOST_TASKS_WARNING = r"\d+ tasks (which were still being processed|have been successfully executed)"
 STOP_RETRY_S = 0.01  # time after which a discarded stop is raised again
 
 
@@ -51,11 +54,13 @@ class VerbGroup(WorkflowGroup):
         """Run a verb; if it is stopped, print a message and exit.
 
         The exit code is 130 after Ctrl-C and 143 after SIGTERM, as shells expect. It is 1 if there is not enough
-        memory, or after an error of the operating system.
+        memory, or after an error of the operating system; it is 141, without a message, if the output is a pipe whose
+        reader has ended.
         """
         catch_sigterm()
         if signal.getsignal(signal.SIGINT) is exit_early:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        warnings.filterwarnings("ignore", LOST_TASKS_WARNING, UserWarning)
         try:
             result = super().invoke(ctx)
             if sys.stdout is not None:
@@ -74,13 +79,20 @@ class VerbGroup(WorkflowGroup):
             code, message = 1, f"{join_lines(error)}; {ADVICE_BY_ERRNO[errno.EMFILE]}, then {_get_advice(ctx)}"
         except OSError as error:
             log.info("stopped by an error of the operating system", exc_info=True)
-            code, message = 1, f"{describe_system_error(error)}, then {_get_advice(ctx)}"
-            if _redirect_failed_output(error):
-                message = f"standard output cannot be written: {error.strerror}; redirect it, then {_get_advice(ctx)}"
+            code, message = 1, _describe_os_error(error, _get_advice(ctx))
         else:
             return result
         typer.echo(f"paretofit: {message}", err=True)
         raise typer.Exit(code)
+
+
+def _describe_os_error(error: OSError, advice: str) -> str:
+    """Describe an error of the operating system; exit without a message if the reader of the output has closed it."""
+    if not _redirect_failed_output(error):
+        return f"{describe_system_error(error)}, then {advice}"
+    if error.errno == errno.EPIPE:  # the reader, such as head, has read enough
+        raise typer.Exit(BROKEN_PIPE_EXIT_CODE) from error
+    return f"standard output cannot be written: {error.strerror}; redirect it, then {advice}"
 
 
 def _redirect_failed_output(error: OSError) -> bool:

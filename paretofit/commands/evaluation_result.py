@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit import potentials
+from paretofit.core import list_first
 from paretofit.report import format_number
 from paretofit.report.page import VIEWER_REMEDY, StructureView
 
@@ -73,6 +74,7 @@ class Evaluation:
                 index=False, float_format=lambda value: f"{value:.4g}", na_rep="–"
             ),
         ]
+        lines += list_unlabelled(self.table, self.components)
         if self.potential.known_configurations is None:
             lines.append(
                 "the potential has no record of its training set, so errors of training configurations cannot be "
@@ -103,6 +105,21 @@ class Evaluation:
                 lines.append(f"next: {VIEWER_REMEDY}, to look at these structures on a linked map")
             lines.append("next: paretofit validate POTENTIAL --quick -o validation, for its physical properties")
         return "\n".join(lines)
+
+
+def list_unlabelled(table: pd.DataFrame, components: pd.DataFrame) -> list[str]:
+    """List the configurations without finite labels of a quantity that others have, as a line for each quantity."""
+    lines = []
+    for quantity in potentials.KINDS:
+        errors = components.loc[components["quantity"] == quantity, ["configuration", "error"]]
+        is_finite = np.isfinite(errors["error"])
+        ids = table["id"].iloc[np.unique(errors.loc[~is_finite, "configuration"])]
+        if len(ids) and is_finite.any():
+            lines.append(
+                f"the {quantity} error omits labels that are missing, NaN or infinite, in {len(ids)} of {len(table)} "
+                f"configurations: {list_first(ids)}"
+            )
+    return lines
 
 
 def list_worst(table: pd.DataFrame, n: int = N_WORST) -> list[str]:

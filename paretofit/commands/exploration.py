@@ -17,11 +17,9 @@ from ase import Atoms
 from pydantic import ValidationError
 
 from paretofit import learning
-from paretofit.commands.evaluate import check_elements
-from paretofit.commands.select import read_structures
+from paretofit.commands.start_structures import read_start_structures
 from paretofit.core import (
     InputError,
-    build_vacuum_cell,
     check_new_paths,
     format_validation_error,
     hash_file,
@@ -39,7 +37,6 @@ from paretofit.potentials import (
     compute_spread_limits,
     read_potential,
 )
-from paretofit.structures import check_empty_space
 from paretofit.uncertainty import COMMITTEE_SUFFIX
 
 PARTIAL_FOLDER = "trajectories.partial"
@@ -54,7 +51,6 @@ MAXIMUM_COLUMNS = {  # column of trajectories: column of frames, whose maximum i
     "force_expected": "force_expected",
 }
 PROPOSED_SELECTION = 20  # largest number of frames in the proposed command
-FREE_CELL_A = 1.0  # Å, width of the vacuum; arbitrary, because only periodic cell vectors are checked
 
 
 @dataclass(frozen=True)
@@ -195,7 +191,7 @@ def explore_dynamics(
     model = read_potential(potential, allow_pickle=allow_pickle)
     stop_errors, save_errors = dict(stop_errors or {}), dict(save_errors or {})
     _check_limits(model, settings, save_grade, save_errors, stop_errors)
-    start_structures, names, notes = _read_start_structures(model, structures)
+    start_structures, names, notes = read_start_structures(model, structures)
     if "trajectories" not in settings.model_fields_set:
         settings = settings.model_copy(update={"trajectories": len(start_structures)})
     partial_folder = (folder / PARTIAL_FOLDER).absolute()
@@ -249,46 +245,6 @@ def _check_limits(
         )
     for limits in (save_errors, stop_errors):
         compute_spread_limits(potential.uncertainty, limits, "slope")  # raises for an impossible limit
-
-
-def _read_start_structures(
-    potential: LinearPotential | MacePotential, paths: Sequence[Path | str]
-) -> tuple[list[Atoms], list[str], list[str]]:
-    """Read and check the start structures; return them, the names of all structures in the files, and notes.
-
-    The ``config_id`` of a start structure becomes the index of its name. Structures of a single atom are skipped.
-    """
-    structures: list[Atoms] = []
-    names: list[str] = []
-    notes: list[str] = []
-    for path in map(Path, paths):
-        frames, file_notes = read_structures(path)
-        for k, atoms in enumerate(frames):
-            atoms.info.setdefault("config_id", k)
-        check_elements(potential, frames, path)
-        for atoms in frames:
-            name = f"{path}: configuration {atoms.info['config_id']}"
-            try:
-                build_vacuum_cell(atoms, FREE_CELL_A)
-            except InputError as error:
-                raise InputError(f"{path}: {error}; correct its cell, or its periodic directions") from error
-            check_empty_space(atoms, name)
-        names += [path.name if len(frames) == 1 else f"{path.name}:{atoms.info['config_id']}" for atoms in frames]
-        structures += frames
-        notes += file_notes
-    for k, atoms in enumerate(structures):
-        atoms.info["config_id"] = k
-        atoms.calc = None
-    movable_structures = [atoms for atoms in structures if len(atoms) > 1]
-    if not movable_structures:
-        raise InputError(
-            f"no structure of {', '.join(map(str, paths)) or 'the command'} has at least two atoms, so that nothing "
-            "can move; repeat the cell, or specify other structures"
-        )
-    if n_skipped := len(structures) - len(movable_structures):
-        notes.append(f"{n_skipped} of {len(structures)} structures have one atom and are skipped")
-    start_structures, note = learning.select_start_structures(movable_structures, None)
-    return start_structures, names, [*notes, *([note] if note else [])]
 
 
 def _hash_committee(path: Path) -> dict[str, str]:

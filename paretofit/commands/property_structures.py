@@ -50,6 +50,11 @@ def write_property_structures(
         If the study cannot be read, no structure has to be labelled, a structure cannot be used, or the file exists.
     """
     settings = source if isinstance(source, study.Study) else study.load_study(source)
+    if not settings.properties:
+        name = "the study" if isinstance(source, study.Study) else source
+        raise InputError(
+            f"{name} has no section 'properties', so that no structure has to be labelled; add 'properties'"
+        )
     if settings.property_labels is not None and not settings.property_labels.exists():
         settings = settings.model_copy(update={"property_labels": None})  # will be created from these structures
     path = Path(out)

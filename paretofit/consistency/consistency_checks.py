@@ -192,18 +192,24 @@ def _select_other_configurations(
 ) -> tuple[list[Atoms], Array, Array]:
     """Return labelled structures that are not in the fit but have only its elements, with their energies and ids.
 
-    Energies are in eV/atom. Single atoms are excluded, and so are the last structures if all have more than
-    `MAX_OTHER_ATOMS` atoms in total.
+    Energies are in eV/atom. Single atoms and flat cells, which have no descriptors, are excluded, and so are the last
+    structures if all have more than `MAX_OTHER_ATOMS` atoms in total.
     """
     n_atoms = dataset.n_atoms
     elements = set(list_elements(fit.structures))
     positions = np.setdiff1d(np.flatnonzero(labels.is_complete & (n_atoms > 1)), fit_positions)
     positions = positions[np.cumsum(n_atoms[positions]) <= MAX_OTHER_ATOMS]
     structures = list(dataset.select(positions))
-    has_known_elements = [set(atoms.get_chemical_symbols()) <= elements for atoms in structures]
-    structures = [atoms for atoms, is_known in zip(structures, has_known_elements, strict=True) if is_known]
-    positions = positions[np.array(has_known_elements, dtype=bool)]
+    is_usable = [set(atoms.get_chemical_symbols()) <= elements and not _has_flat_cell(atoms) for atoms in structures]
+    structures = [atoms for atoms, has_row in zip(structures, is_usable, strict=True) if has_row]
+    positions = positions[np.array(is_usable, dtype=bool)]
     return structures, labels.energy[positions] / n_atoms[positions], dataset.ids[positions]
+
+
+def _has_flat_cell(atoms: Atoms) -> bool:
+    """Return whether a structure is periodic along vectors that are zero or linearly dependent."""
+    vectors = atoms.cell[atoms.pbc]
+    return bool(np.linalg.matrix_rank(vectors) < len(vectors))
 
 
 def _select_sample(dataset: Dataset, labels: dict[str, Labels]) -> Array:

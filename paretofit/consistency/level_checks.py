@@ -13,7 +13,7 @@ from scipy.stats import median_abs_deviation
 
 from paretofit.consistency.torques import find_torques
 from paretofit.consistency.unit_checks import find_unit_warnings
-from paretofit.core import Array, list_first
+from paretofit.core import Array, format_count, list_first
 from paretofit.dataset import Dataset, Labels
 
 MAX_ENERGY_RISE = 1e-3  # eV/atom; FFT grids and incomplete self-consistency cause errors of a few tenths of a meV/atom
@@ -92,10 +92,10 @@ def _find_energy_increases(dataset: Dataset, lower_level: str, upper_level: str,
         return
     position = np.argmax(np.where(is_same_mesh, energy_rise, -np.inf))
     yield (
-        f"levels {lower_level} and {upper_level}: with the same k-points, the energy of {n_increases} configurations "
-        f"rises with the cutoff, by up to {1000 * energy_rise[position]:.3g} meV/atom in configuration "
-        f"{dataset.ids[position]}; it should fall: the calculations of a level are not converged, or the "
-        "labels are swapped"
+        f"levels {lower_level} and {upper_level}: with the same k-points, the energy of "
+        f"{format_count(n_increases, 'configuration')} rises with the cutoff, by up to "
+        f"{1000 * energy_rise[position]:.3g} meV/atom in configuration {dataset.ids[position]}; "
+        "it should fall: the calculations of a level are not converged, or the labels are swapped"
     )
 
 
@@ -121,6 +121,6 @@ def _find_outliers(
         outliers = [k for k in np.argsort(-scores, kind="stable") if scores[k] > limit]
         if outliers:
             yield (
-                f"{level_pair}: the {quantity} differences of {len(outliers)} configurations are outliers, up to "
-                f"{scores[outliers[0]]:.3g} {unit}: {list_first(ids[outliers])}"
+                f"{level_pair}: the {quantity} differences of {format_count(len(outliers), 'configuration')} are "
+                f"outliers, up to {scores[outliers[0]]:.3g} {unit}: {list_first(ids[outliers])}"
             )

@@ -7,7 +7,7 @@ from ase import Atoms
 from scipy.spatial import cKDTree
 
 from paretofit.consistency.label_fit import HeldOutErrors, LabelFit, normalise_columns
-from paretofit.core import Array, list_first
+from paretofit.core import Array, format_count, list_first
 
 N_NEIGHBOURS = 10  # number of similar configurations with which an error is compared
 # An energy is an outlier if its error is a large multiple of those of similar configurations; a smaller multiple
@@ -72,9 +72,9 @@ def describe_energy_outliers(
         return ""
     outliers = outliers[np.argsort(-ratios[outliers])]
     return (
-        f"the energies of {len(outliers)} configurations deviate from a linear model of the others, by up to "
-        f"{(magnitudes * n_atoms)[outliers].max():.3g} eV ({ratios[outliers[0]]:.0f} times the deviations of similar "
-        f"configurations): configurations {list_first(ids[outliers])}"
+        f"the energies of {format_count(len(outliers), 'configuration')} deviate from a linear model of the others, by "
+        f"up to {(magnitudes * n_atoms)[outliers].max():.3g} eV ({ratios[outliers[0]]:.0f} times the deviations of "
+        f"similar configurations): {list_first(ids[outliers])}"
     )
 
 
@@ -104,9 +104,9 @@ def describe_force_outliers(fit: LabelFit, errors: HeldOutErrors, ids: Array) ->
         return ""
     outliers = outliers[np.argsort(-errors.forces[outliers])]
     return (
-        f"the forces of {len(outliers)} configurations contradict a linear model of the others (error up to "
-        f"{100 * errors.forces[outliers[0]]:.0f} % of the forces, median {100 * median:.0f} %), "
-        "as if they belonged to other configurations or to other atoms: configurations "
+        f"the forces of {format_count(len(outliers), 'configuration')} contradict a linear model of the others (error "
+        f"up to {100 * errors.forces[outliers[0]]:.0f} % of the forces, median {100 * median:.0f} %), "
+        "as if they belonged to other configurations or to other atoms: "
         f"{list_first(ids[outliers])}"
     )
 
@@ -126,8 +126,8 @@ def describe_zero_forces(fit: LabelFit, errors: HeldOutErrors, forces: Sequence[
         return ""
     affected_positions = np.flatnonzero(counts)
     return (
-        f"{counts.sum()} atoms in {len(affected_positions)} configurations have a force of exactly zero where a linear "
-        f"model predicts more than {limit:.3g} eV/Å (constrained atoms, or missing forces): configurations "
+        f"{counts.sum()} atoms in {format_count(len(affected_positions), 'configuration')} have a force of exactly "
+        f"zero where a linear model predicts more than {limit:.3g} eV/Å (constrained atoms, or missing forces): "
         f"{list_first(ids[affected_positions])}"
     )
 

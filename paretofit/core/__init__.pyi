@@ -69,6 +69,7 @@ from .study_paths import StudyPath as StudyPath
 from .study_paths import StudyPaths as StudyPaths
 from .temporary_folders import create_temporary_folder as create_temporary_folder
 from .temporary_folders import remove_stale_folders as remove_stale_folders
+from .text import format_count as format_count
 from .text import get_natural_sort_key as get_natural_sort_key
 from .text import list_first as list_first
 from .vacuum import build_vacuum_cell as build_vacuum_cell

@@ -1,8 +1,9 @@
 """Base class and common types of all settings, and their validation errors in the terms of the YAML file."""
 
 import io
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -11,6 +12,7 @@ from ruamel.yaml import YAML
 
 from paretofit.core.errors import suggest_match
 from paretofit.core.files import join_lines
+from paretofit.core.text import format_count
 
 MAX_QUOTED_LENGTH = 200  # number of characters of a value in a message
 TAG_KEYS = ("family", "name")  # keys that discriminate the sections of a union
@@ -55,24 +57,28 @@ def format_validation_error(error: ValidationError, model: type[BaseModel]) -> s
         A message of one line, with the key in the terms of the YAML file.
     """
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    problem, n_others = problems[0], len(problems) - 1
+    problem = problems[0]
     location = problem["loc"]
     # The location of these problems ends with the unknown or missing key, which no section resolves.
     ends_with_key = problem["type"] in {"extra_forbidden", "missing"}
     keys, sections = _resolve_location(model, location[:-1] if ends_with_key else location)
-    key = ".".join([*keys, str(location[-1])] if ends_with_key else keys)
+    key = _format_key([*keys, str(location[-1])] if ends_with_key else keys)
+    # The other forms that the same value may have, such as a literal instead of a number, are not other problems.
+    alternatives = [other for other in problems[1:] if _resolve_location(model, other["loc"])[0] == keys]
+    n_others = len(problems) - 1 - (0 if ends_with_key else len(alternatives))
     fields = {name: field for section in sections for name, field in section.model_fields.items()}
     if problem["type"] == "extra_forbidden":
-        text = f"unknown key '{key}'{suggest_match(str(location[-1]), fields)}"
+        text = f"unknown key {key}{suggest_match(str(location[-1]), fields)}"
         if "did you mean" not in text:
             text += f"; available keys: {', '.join(fields)}"
     elif problem["type"] == "missing" and isinstance(location[-1], int):
-        text = f"'{'.'.join(keys)}' lacks an entry; got {_truncate(repr(problem['input']))}"
+        text = f"{_format_key(keys)} lacks an entry; got {_truncate(repr(problem['input']))}"
     elif problem["type"] == "missing":
         description = fields[str(location[-1])].description
-        text = f"the key '{key}' is missing{f': {description}' if description else ''}"
+        text = f"the key {key} is missing{f': {description}' if description else ''}"
     else:
-        text = f"'{key}': {_describe_problem(problem)}" if key else _describe_problem(problem)
+        literals = [other["ctx"]["expected"] for other in alternatives if other["type"] == "literal_error"]
+        text = (f"{key}: " if key else "") + _describe_problem(problem, literals)
     return join_lines(text) + (f" (and {n_others} more)" if n_others else "")
 
 
@@ -115,12 +121,15 @@ def _format_default(field: Any) -> str:
     return stream.getvalue().removesuffix("...\n").strip()  # YAML ends a scalar with "..."
 
 
-def _describe_problem(problem: Any) -> str:
-    """Translate a pydantic problem, an entry of ``ValidationError.errors()``, into the terms of the YAML file."""
+def _describe_problem(problem: Any, literals: Sequence[str] = ()) -> str:
+    """Translate a pydantic problem, an entry of ``ValidationError.errors()``, into the terms of the YAML file.
+
+    `literals` are further values that are allowed.
+    """
     value = problem["input"]
     quoted_value = "" if isinstance(value, dict | BaseModel) else f"; got {_truncate(repr(value))}"
     if problem["type"] == "too_short":
-        return f"must have at least {problem['ctx']['min_length']} entries{quoted_value}"
+        return f"must have at least {format_count(problem['ctx']['min_length'], 'entry', 'entries')}{quoted_value}"
     if problem["type"] in {"list_type", "tuple_type"}:
         return f"must be a list{quoted_value}; write [{_truncate(str(value))}]" if quoted_value else "must be a list"
     if problem["type"] in {"model_type", "dict_type", "model_attributes_type"}:
@@ -132,10 +141,21 @@ def _describe_problem(problem: Any) -> str:
         names = [name.strip(" '") for name in expected_tags.split(",")]
         tag = str(problem["ctx"].get("tag", ""))
         return f"'{tag}' is not one of {', '.join(names)}{suggest_match(tag, names)}" if tag else "must have a 'name'"
-    message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if problem["type"] == "value_error" and isinstance(value, list | dict):
         quoted_value = ""
-    return f"{message[:1].lower()}{message[1:]}{quoted_value}"
+    return f"{', or '.join([_translate_message(problem), *literals])}{quoted_value}"
+
+
+def _translate_message(problem: Any) -> str:
+    """Translate pydantic's message, which says what a value should be."""
+    if problem["type"].startswith("int_"):
+        return "must be a whole number"
+    if problem["type"].startswith("bool_"):
+        return "must be true or false"
+    if problem["type"] != "value_error" and isinstance(problem["input"], float) and not math.isfinite(problem["input"]):
+        return "must be a finite number"
+    message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{message[:1].lower()}{message[1:]}"
 
 
 def _truncate(text: str) -> str:
@@ -143,23 +163,40 @@ def _truncate(text: str) -> str:
     return text if len(text) <= MAX_QUOTED_LENGTH else f"{text[:MAX_QUOTED_LENGTH]}..."
 
 
-def _resolve_location(model: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:
+def _format_key(keys: Sequence[str | int]) -> str:
+    """Format keys and indices of list entries: ``"'split.seed'"``, ``"'name' in entry 2 of 'bases'"``."""
+    parts: list[str] = []
+    names: list[str] = []
+    for key, next_key in zip(keys, [*keys[1:], ""], strict=False):
+        if isinstance(key, str):
+            names.append(key)
+        if names and (isinstance(next_key, int) or not next_key):
+            entry = f"entry {next_key + 1} of " if isinstance(next_key, int) else ""
+            parts.append(f"{entry}'{'.'.join(names)}'")
+            names = []
+    return " in ".join(reversed(parts))
+
+
+def _resolve_location(
+    model: type[BaseModel], location: tuple[Any, ...]
+) -> tuple[list[str | int], list[type[BaseModel]]]:
     """Return the YAML keys of a problem's location, and the section classes that the value there can be or contain.
 
-    Pydantic's locations also contain the branches of unions, which do not appear in the YAML file and are skipped.
+    The index of a list's entry is an integer; any other key is text. Pydantic's locations also contain the branches of
+    unions, which do not appear in the YAML file and are skipped.
     """
-    keys: list[str] = []
-    sections = [model]
+    keys: list[str | int] = []
+    sections, is_mapping = [model], False
     for part in location:
         field = next((section.model_fields[part] for section in sections if part in section.model_fields), None)
         if field is not None:
-            sections = _find_sections(field.annotation)
+            sections, is_mapping = _find_sections(field.annotation), "dict[" in str(field.annotation)
         elif tagged_sections := [section for section in sections if _get_tag(section) == part]:
             sections = tagged_sections
             continue
         elif _is_union_branch(part):
             continue
-        keys.append(str(part))
+        keys.append(part if isinstance(part, int) and not is_mapping else str(part))
     return keys, sections
 
 

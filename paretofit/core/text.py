@@ -1,4 +1,4 @@
-"""Short lists for messages, and the order of names that contain numbers."""
+"""Short lists and counts for messages, and the order of names that contain numbers."""
 
 import re
 from collections.abc import Iterable
@@ -9,6 +9,11 @@ def list_first(items: Iterable[object], limit: int = 5) -> str:
     texts = [str(item) for item in items]
     n_omitted = len(texts) - limit
     return ", ".join(texts[:limit]) + (f" and {n_omitted} more" if n_omitted > 0 else "")
+
+
+def format_count(count: int, noun: str, plural: str | None = None) -> str:
+    """Format a count with its noun: ``"1 step"``, ``"12 steps"``; by default, the plural is the noun with an s."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def get_natural_sort_key(text: str) -> list[tuple[int, int, str]]:

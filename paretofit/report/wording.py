@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterable, Sequence
 
+from paretofit.core import format_count as format_count  # noqa: PLC0414  (part of this module)
+
 _MINUTE_S, _HOUR_S, _DAY_S = 60.0, 3600.0, 86400.0
 
 
@@ -73,11 +75,6 @@ def join_items(items: Iterable[object]) -> str:
 def join_sentences(*sentences: str) -> str:
     """Join sentences into a paragraph; empty sentences are omitted."""
     return " ".join(filter(None, sentences))
-
-
-def format_count(count: int, noun: str, plural: str | None = None) -> str:
-    """Format a count with its noun: ``"1 step"``, ``"12 steps"``; by default, the plural is the noun with an s."""
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def format_count_range(counts: Iterable[int], noun: str) -> str:

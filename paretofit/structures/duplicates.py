@@ -10,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from paretofit.core import Array, InputError, get_shared_lammps, list_first
+from paretofit.core import Array, InputError, format_count, get_shared_lammps, list_first
 from paretofit.dataset import Dataset, assign_groups
 from paretofit.dataset.quality import fingerprint_geometry
 from paretofit.descriptors import compute_atom_descriptors
@@ -96,8 +96,8 @@ def describe_near_duplicates(dataset: Dataset) -> str:
     if not pairs:
         return ""
     return (
-        f"{len(pairs)} near-duplicate configurations, which differ from another one by the order of atoms, the "
-        "orientation, the choice of the cell, or small displacements; a split keeps them together: "
+        f"{format_count(len(pairs), 'near-duplicate configuration')}, which differ from another one by the order of "
+        "atoms, the orientation, the choice of the cell, or small displacements; a split keeps them together: "
         f"{list_first(pairs)}"
     )
 

@@ -54,7 +54,7 @@ from paretofit.study.run_report import DESIGN_FILE, OPTIONAL_FILES, STAGE_BY_FIL
 from paretofit.study.run_summary import collect_run_warnings, summarise_run
 from paretofit.study.schema import Study, load_study
 from paretofit.study.split_confidence import add_intervals
-from paretofit.study.sweep_data import build_sweep_input
+from paretofit.study.sweep_data import build_sweep_input, check_group_names
 
 log = logging.getLogger(__name__)
 
@@ -208,6 +208,7 @@ def _load_and_check(study: Study | Path | str) -> tuple[Study, PreparedStudy]:
     settings = study if isinstance(study, Study) else load_study(study)
     try:
         prepared = add_properties(prepare_study(settings))
+        check_group_names(prepared)
         check_networks(prepared)
         check_grid_labels(settings)
         _check_bases(prepared)

@@ -82,9 +82,9 @@ def prepare_study(study: Study, *, allow_partial: bool = False) -> PreparedStudy
     is_isolated = np.isin(np.arange(len(dataset)), [atom.dataset_index for atom in isolated_atoms])
     is_complete, is_unconverged = is_complete | is_isolated, is_unconverged & ~is_isolated
     is_used = is_complete & ~is_unconverged & ~is_isolated
+    _check_cost_levels(study, levels)
     for level in levels:
         _check_cost(study, dataset, level, is_used)
-    _check_cost_levels(study, levels)
     dropped_ids = dataset.ids[~is_complete].tolist()
     if dropped_ids and study.missing_labels == "error":
         n_missing = {level: int((~dataset.labels(level).is_complete & ~is_isolated).sum()) for level in levels}
@@ -220,12 +220,13 @@ def _build_grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
 
 def _check_cost_levels(study: Study, levels: Sequence[str]) -> None:
     """Raise InputError if 'cost' contains a level that the study does not use."""
+    remedy = "; remove it, or add it to 'levels'"
     for key in ("label_seconds", "assumed_levels"):
         names = getattr(study.cost, key)
         if names != "recorded" and (unknown_levels := sorted(set(names) - set(levels))):
             raise InputError(
-                f"'cost.{key}' contains '{unknown_levels[0]}', which is not a level of this study; remove it, or add "
-                "it to 'levels'"
+                f"'cost.{key}' contains '{unknown_levels[0]}', which is not a level of this study"
+                f"{suggest_match(unknown_levels[0], levels) or remedy}"
             )
 
 

@@ -1,7 +1,7 @@
 """Summary and warnings of a run, for its report."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from paretofit.consistency import compare_labels
 from paretofit.core import RowKind, list_first
 from paretofit.dataset import describe_dataset
 from paretofit.descriptors import DesignMatrix, StudyBasis
-from paretofit.report import format_levels
+from paretofit.report import format_levels, join_items
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.provenance import StageUsage
 from paretofit.sweep import FastEngine, PlainEngine, SweepInput
@@ -81,9 +81,11 @@ def collect_run_warnings(
     prepared: PreparedStudy, engine: FastEngine | PlainEngine, sweep_input: SweepInput
 ) -> list[str]:
     """Collect warnings about properties of a study that make its results less reliable."""
-    dataset_warnings = [*describe_dataset(prepared.dataset).warnings, *compare_labels(prepared.dataset)]
+    dataset_summary = describe_dataset(prepared.dataset)
+    dataset_warnings = [*dataset_summary.warnings, *compare_labels(prepared.dataset)]
     return [
         *(f"Dataset: {text}." for text in dataset_warnings),
+        *_warn_about_elements(prepared, dataset_summary.species),
         *_warn_about_columns(engine),
         *_warn_about_costs(prepared, sweep_input),
         *_warn_about_group_weights(prepared, sweep_input),
@@ -92,6 +94,15 @@ def collect_run_warnings(
         *_warn_about_leverage(prepared, engine, sweep_input),
         *_warn_about_sizes(prepared, sweep_input),
     ]
+
+
+def _warn_about_elements(prepared: PreparedStudy, species: Mapping[str, int]) -> Iterator[str]:
+    """Warn about elements of the basis that no configuration contains; `species` are the atoms by element."""
+    if absent_elements := [symbol for symbol in prepared.study.basis.elements if symbol not in species]:
+        yield (
+            f"No configuration contains {join_items(absent_elements)}, listed in 'basis.elements': the models cannot "
+            "describe it; remove it from 'basis.elements', or add configurations that contain it."
+        )
 
 
 def _warn_about_columns(engine: FastEngine | PlainEngine) -> Iterator[str]:

@@ -3,6 +3,7 @@
 The table of settings, the JSON Schema, the error messages and the checks are derived from these classes.
 """
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -32,6 +33,7 @@ from paretofit.learning import LearnSettings
 from paretofit.properties import PropertySettings, get_error_column
 from paretofit.structures import AugmentSettings
 from paretofit.study.basis_settings import FIRST_BASIS, FurtherBasis, check_sizes
+from paretofit.study.group_weight_settings import GroupWeightSettings, Weight
 from paretofit.study.mixture_settings import MixtureSettings
 from paretofit.study.network_settings import NetworkSettings
 from paretofit.sweep import SAMPLING_METHODS
@@ -39,9 +41,8 @@ from paretofit.sweep import SAMPLING_METHODS
 S = TypeVar("S", bound=StrictSettings)
 INDEPENDENT_KEYS = {"dataset", "labelling", "augmentation", "learning", "cluster"}  # valid in a file without a sweep
 SAMPLING_TEXT = ", ".join(SAMPLING_METHODS)
+MAX_TWOJMAX = 20
 ERROR_OBJECTIVES = ("ref_energy", "ref_force")
-
-Weight = Annotated[float, Field(ge=1e-6, le=1e6, strict=True)]
 
 
 class SplitSettings(StrictSettings):
@@ -101,6 +102,8 @@ class CostSettings(StrictSettings):
             message = "must be 'recorded', or seconds per configuration by level, such as {1: 10, 2: 300}"
             raise ValueError(message)  # noqa: TRY004  (pydantic reports a ValueError, not a TypeError)
         for level, seconds in label_seconds.items():
+            if seconds == "recorded":
+                raise ValueError("'recorded' is for all levels: write 'label_seconds: recorded', or seconds by level")
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
                 raise ValueError(f"the seconds of level '{level}' must be a positive number; got {seconds}")
         return label_seconds
@@ -117,25 +120,6 @@ class ConfidenceSettings(StrictSettings):
     )
     bootstrap: Annotated[int, Field(ge=1, le=100_000, strict=True)] = Field(
         500, description="Bootstrap samples of the test sets' groups, in all further splits together."
-    )
-
-
-class GroupWeightSettings(StrictSettings):
-    """Weights of groups of configurations, applied in training on top of w_E and w_F."""
-
-    group_key: str = Field("config_type", description="Info key with the name of a configuration's group.")
-    energy: dict[Name, Weight] = Field({}, description="Factor of the energy weight by group; 1 for other groups.")
-    force: dict[Name, Weight] = Field({}, description="Factor of the force weight by group; 1 for other groups.")
-    objectives: list[str] = Field(
-        [],
-        description="Held-out errors for which the factors are optimised, at the reference level and starting from the "
-        "factors in 'energy' and 'force': energy, force, the error of a group (Liquid:force), or a linear property.",
-    )
-    twojmax: Annotated[int, Field(ge=0, strict=True)] | None = Field(
-        None, description="2Jmax of the optimisation; by default the smallest of the study."
-    )
-    regulariser: Annotated[float, Field(ge=0, strict=True)] = Field(
-        0.01, description="Strength of the regularisation towards the initial factors."
     )
 
 
@@ -160,7 +144,7 @@ class Study(StrictSettings):
     levels: list[Name] = Field(
         [], description="Convergence levels in order of cost, the reference last; by default all of the dataset."
     )
-    twojmax: list[Annotated[StrictInt, Field(ge=0, le=20)]] = Field(
+    twojmax: list[Annotated[StrictInt, Field(ge=0, le=MAX_TWOJMAX)]] = Field(
         [4, 6, 8], min_length=1, description="Values of 2Jmax."
     )
     weights: list[tuple[Weight, Weight]] = Field(
@@ -238,7 +222,7 @@ class Study(StrictSettings):
         """Set the default 2Jmax of the basis to the largest of the study, so that descriptors are computed once."""
         if isinstance(values, dict) and isinstance(values.get("basis"), dict):
             twojmax = values.get("twojmax", cls.model_fields["twojmax"].default)
-            if isinstance(twojmax, list) and twojmax and all(isinstance(value, int) for value in twojmax):
+            if isinstance(twojmax, list) and twojmax and all(value in range(MAX_TWOJMAX + 1) for value in twojmax):
                 values = {**values, "basis": {"twojmax": max(twojmax), **values["basis"]}}
         return values
 
@@ -253,6 +237,8 @@ class Study(StrictSettings):
             are_numbers = [isinstance(number, int | float) and not isinstance(number, bool) for number in pair]
             if are_numbers != [True, True]:
                 raise ValueError(f"each weight must be a ratio w_E/w_F or a pair [w_E, w_F] of numbers; got {value}")
+            if not all(map(math.isfinite, pair)):
+                raise ValueError(f"each weight must be a positive finite number; got {value}")
         return [value if isinstance(value, list | tuple) else (value, 1.0) for value in values]
 
     @field_validator("ridge", mode="before")
@@ -382,7 +368,11 @@ def _validate(model: type[S], path: Path, content: dict[str, Any]) -> S:
     try:
         return model.model_validate(content, context={FOLDER_KEY: path.parent})
     except ValidationError as error:
-        raise InputError(f"{path}: {format_validation_error(error, model)}") from error
+        text = format_validation_error(error, model)
+        basis = content.get("basis")
+        if not isinstance(basis, dict) or "twojmax" not in basis:  # the 2Jmax of the basis is that of the study
+            text = text.replace("'basis.twojmax'", "'twojmax'")
+        raise InputError(f"{path}: {text}") from error
 
 
 def tabulate_settings() -> list[tuple[str, str, str]]:

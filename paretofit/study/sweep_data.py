@@ -86,14 +86,8 @@ def compute_group_factors(prepared: PreparedStudy, design: DesignMatrix) -> np.n
     settings = prepared.study.group_weights
     if not (settings.energy or settings.force or settings.objectives):
         return None
-    group_names = np.array([str(record.get(settings.group_key)) for record in prepared.dataset.info_records])
-    for group in {**settings.energy, **settings.force}:
-        if group not in group_names:
-            raise InputError(
-                f"'group_weights' contains the group '{group}', but no configuration of {prepared.study.dataset} has "
-                f"{settings.group_key} {group}; the groups are {', '.join(sorted(set(group_names.tolist())))}"
-                f"{suggest_match(group, group_names)}"
-            )
+    check_group_names(prepared)
+    group_names = _list_group_names(prepared)
     factors: GroupFactors = {(name, RowKind.ENERGY): factor for name, factor in settings.energy.items()}
     factors |= {(name, RowKind.FORCE): factor for name, factor in settings.force.items()}
     if settings.objectives:
@@ -104,6 +98,31 @@ def compute_group_factors(prepared: PreparedStudy, design: DesignMatrix) -> np.n
     for (name, kind), factor in factors.items():
         row_factors[is_training & (design.kind == kind) & (row_groups == name)] = factor
     return row_factors
+
+
+def check_group_names(prepared: PreparedStudy) -> None:
+    """Check that the groups with weights exist.
+
+    Raises
+    ------
+    InputError
+        If no configuration is in a group of 'group_weights'.
+    """
+    settings, group_names = prepared.study.group_weights, _list_group_names(prepared)
+    for group in {**settings.energy, **settings.force}:
+        if group not in group_names:
+            groups = sorted(set(group_names.tolist()) - {str(None)})
+            group_text = f"the groups are {', '.join(groups)}" if groups else f"none has a {settings.group_key}"
+            raise InputError(
+                f"'group_weights' contains the group '{group}', but no configuration of {prepared.study.dataset} has "
+                f"{settings.group_key} {group}; {group_text}{suggest_match(group, groups)}"
+            )
+
+
+def _list_group_names(prepared: PreparedStudy) -> np.ndarray:
+    """List the group of each configuration, ``(n_configurations,) str``; ``"None"`` without a group."""
+    group_key = prepared.study.group_weights.group_key
+    return np.array([str(record.get(group_key)) for record in prepared.dataset.info_records])
 
 
 def _optimise_factors(

@@ -1,8 +1,13 @@
 """The command line as a user meets it: help, exit codes, one sentence and no traceback."""
 
+import os
+import signal
 import subprocess
 import sys
+import warnings
+from types import SimpleNamespace
 
+import joblib
 import pandas as pd
 import pytest
 from conftest import ROOT
@@ -11,6 +16,7 @@ from helpers.studies import SMALL
 from typer.main import get_command
 
 from paretofit.cli import app
+from paretofit.cli.stopping import LOST_TASKS_WARNING
 from paretofit.cli.verb_help import WORKFLOW
 
 VERBS = [
@@ -40,6 +46,26 @@ def test_info_shows_what_is_there():
     assert done.returncode == 0, done.stderr
     for text in ("197 configurations, 963 atoms", "kspacing_per_angstrom 0.25", "32.61"):
         assert text in done.stdout
+
+
+def test_output_into_a_closed_pipe_ends_silently():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "paretofit.cli", "init", "--keys"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_joblib_does_not_warn_of_tasks_that_a_stop_discards():
+    tasks = SimpleNamespace(n_completed_tasks=3, _nb_consumed=2, n_dispatched_tasks=5, _is_completed=lambda: False)
+    warn = joblib.Parallel._warn_exit_early
+    for n_consumed in (2, 3):
+        tasks._nb_consumed = n_consumed
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.filterwarnings("ignore", LOST_TASKS_WARNING, UserWarning)
+            warn(tasks)
+        assert not caught
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from paretofit import InputError
 from paretofit.cli import app
 from paretofit.commands import explore_dynamics, fit_dataset
+from paretofit.commands.start_structures import read_start_structures
 from paretofit.core import RowKind, create_lammps, lammps_calculator
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.learning.frame_monitor import compute_pressure
@@ -196,6 +197,22 @@ def test_trajectories_of_other_input_are_repeated(work, monkeypatch):
                          **options)  # fmt: skip
         times.append((work / "again" / "trajectories.partial" / "000.json").stat().st_mtime_ns)
     assert times[0] == times[1] < times[2] < times[3]
+
+
+def test_structures_of_a_dataset_with_empty_space_are_skipped_and_named(tmp_path):
+    slab = bulk("W", cubic=True)
+    slab.center(vacuum=9.0, axis=2)
+    potential = SimpleNamespace(elements=["W"])
+    write_dataset(tmp_path / "d.h5", [bulk("W", cubic=True), slab], {}, [3, 57])
+    structures, names, notes = read_start_structures(potential, [tmp_path / "d.h5"])
+    assert len(structures) == 1
+    assert names == ["d.h5:3"]
+    (note,) = notes
+    assert note.startswith(f"1 structure of 2 in {tmp_path / 'd.h5'} skipped")
+    assert "disagree: 57 (the first: " in note
+    write_dataset(tmp_path / "slab.h5", [slab], {}, [57])
+    with pytest.raises(InputError, match="configuration 57 is periodic along its third cell vector"):
+        read_start_structures(potential, [tmp_path / "slab.h5"])
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,18 @@ def test_an_import_checks_its_labels(labels, tmp_path):
     assert any("rydberg: multiply them by 13.6057" in text for text in summary.warnings)
 
 
+def test_flat_cells_are_not_checked(labels, tmp_path):
+    structures = [atoms.copy() for atoms in labels.structures[:40]]
+    structures[0].cell[0] = 0.0
+    records = [
+        {"energy": energy, "forces": forces}
+        for energy, forces in zip(labels.energies[:40], labels.forces[:40], strict=True)
+    ]
+    write_dataset(tmp_path / "d.h5", structures, {"a": LevelData(records)})
+    (warning,) = inspect_dataset(tmp_path / "d.h5").warnings
+    assert warning.startswith("1 configuration is periodic along vectors that span no volume: 0; correct")
+
+
 def test_a_few_labels_are_not_judged(labels, tmp_path):
     few = LabelSet(labels.structures[:8], -labels.energies[:8], labels.forces[:8], labels.stresses[:8], labels.targets)
     with Dataset(write(tmp_path / "d.h5", few)) as data:

@@ -75,9 +75,9 @@ def test_outliers_in_energy_and_force_are_named(tmp_path):
         high[7]["forces"] = high[7]["forces"] + np.array([[1.0, 0, 0], [-1.0, 0, 0]])
 
     energy, force = warnings_of(tmp_path, disturb)
-    assert energy.startswith("levels a and b: the energy differences of 1 configurations")
+    assert energy.startswith("levels a and b: the energy differences of 1 configuration")
     assert energy.endswith(": 5")
-    assert force.startswith("levels a and b: the force differences of 1 configurations")
+    assert force.startswith("levels a and b: the force differences of 1 configuration")
     assert force.endswith(": 7")
 
 

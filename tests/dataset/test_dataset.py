@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.neighborlist import neighbor_list
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ from paretofit.dataset import (
     write_dataset,
 )
 from paretofit.dataset.quality import has_close_atoms
+from paretofit.dataset.quality.close_atoms import measure_shortest_distance
 from paretofit.dataset.stored_dataset import MAX_CHUNK_CONFIGURATIONS
 
 
@@ -184,8 +186,11 @@ def test_close_atoms_are_those_of_a_neighbour_list(monkeypatch):
         atoms.positions += rng.integers(-2, 3, size=(n, 3)) @ cell * atoms.pbc
         verdicts.append(has_close_atoms(atoms, 0.4))
         with monkeypatch.context() as patch:
-            patch.setattr("paretofit.dataset.quality.summary.MAX_DISTANCE_MATRIX_ATOMS", 0)
+            patch.setattr("paretofit.dataset.quality.close_atoms.MAX_DISTANCE_MATRIX_ATOMS", 0)
             assert has_close_atoms(atoms, 0.4) == verdicts[-1]
+        distances = neighbor_list("d", atoms, 4.0)
+        if len(distances):
+            assert measure_shortest_distance(atoms) == pytest.approx(distances.min())
     assert 10 < sum(verdicts) < 50
 
 
@@ -198,7 +203,7 @@ def test_info_warns_of_trouble(tmp_path):
     pushed = np.array([[0.1, 0, 0], [0.1, 0, 0]])
     labels = [
         {"energy": -7.0, "forces": pushed},
-        None,
+        {"energy": -2.0},
         {"energy": -3.0, "forces": np.zeros((2, 3))},
         {"energy": -1.0, "forces": [[np.nan] * 3] * 2},
     ]
@@ -206,15 +211,31 @@ def test_info_warns_of_trouble(tmp_path):
     with Dataset(tmp_path / "d.h5") as data:
         info = describe_dataset(data)
     text = " | ".join(info.warnings)
-    assert "1 duplicate configurations: 11 = 10" in text
+    assert "1 duplicate configuration: 11 = 10" in text
+    assert (
+        "the labels of 1 duplicate contradict those of the same structure, by up to 2500 meV/atom and 0 meV/Å" in text
+    )
     assert "2 configurations have atoms closer" in text
-    assert "12, 13" in text
+    assert "12, 13; the smallest distance is 0.8 Å, in configuration 12" in text
     assert "2 labels are missing or incomplete: 11, 13" in text
-    assert "do not sum to zero in 1 labels" in text
+    assert "do not sum to zero in 1 label (" in text
     assert "configuration 10" in text
-    assert info.levels[0].n_energies == 3
+    assert info.levels[0].n_energies == 4
     assert info.levels[0].n_forces == 2
     assert all(line.startswith(("warning: ", "")) for line in format_dataset_info(info).splitlines())
+
+
+def test_info_warns_of_labels_in_mev_and_without_forces(tmp_path):
+    structures = [Atoms("Be2", positions=[[0, 0, 0], [2.2 + 0.1 * k, 0, 0]]) for k in range(3)]
+    labels = [{"energy": -7000.0, "forces": [[300.0, 0, 0], [-300.0, 0, 0]]}] * 3
+    levels = {"mev": LevelData(labels), "energies": LevelData([{"energy": -7.0}] * 3)}
+    write_dataset(tmp_path / "d.h5", structures, levels)
+    with Dataset(tmp_path / "d.h5") as data:
+        info = describe_dataset(data)
+    large_forces, no_forces = info.warnings
+    assert large_forces.startswith("level mev: the largest force of a configuration is 300 eV/Å in the median")
+    assert no_forces == "level energies: no label has both an energy and forces"
+    assert "nan" not in format_dataset_info(info)
 
 
 def test_the_cost_of_many_cores_has_its_own_column(tmp_path):

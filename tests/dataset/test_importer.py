@@ -213,10 +213,16 @@ def test_costs_that_are_no_costs(tmp_path, info, key, message):
 def test_labels_that_are_not_complete_count_as_missing(tmp_path):
     structures = frames()
     structures[1].calc.results["free_energy"] = structures[1].calc.results["energy"] = np.nan
-    structures[2].calc.results["forces"][0, 0] = np.nan
+    structures[2].calc.results["forces"][0, 0] = np.inf
+    for k in (0, 2):
+        structures[k].calc.results["stress"] = np.full(6, np.nan)
     summary = import_dataset(tmp_path / "d.h5", {"a": write(tmp_path / "a.xyz", structures)})
     assert summary.n_labels == {"a": 2}
     assert summary.missing_ids == {"a": [101, 102]}
+    notes = "\n".join(summary.notes)
+    assert "the energy is NaN or infinite in structure 1 (configuration 101); such a label counts as missing" in notes
+    assert "a force is NaN or infinite in structure 2 (configuration 102); such a label counts as missing" in notes
+    assert "structure 0 (configuration 100), structure 2 (configuration 102); the stress is not used" in notes
 
 
 def test_atoms_may_be_wrapped_or_shifted_by_lattice_vectors(tmp_path):

@@ -112,6 +112,10 @@ def test_a_single_atom_needs_no_forces(tmp_path, pbc):
 def test_energies_without_forces_are_said(tmp_path):
     text = format_import_summary(imported(tmp_path, frame(column=""), frame()))
     assert "1 of 2 structures have energy but no forces; if they are under another key, add --forces-key" in text
+    assert "next: paretofit info" in text
+    text = format_import_summary(imported(tmp_path, frame(column=""), overwrite=True))
+    assert "no configuration has both an energy and forces" in text
+    assert "paretofit init" not in text
 
 
 def test_keys_of_each_level(tmp_path):

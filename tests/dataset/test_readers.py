@@ -184,6 +184,19 @@ def test_json_that_cannot_be_read(tmp_path, text, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"hello\nworld\n", r"its content does not have the format 'extxyz'; correct the file, or convert .*\(.*hello"),
+        (b"\x89PNG\xff\xfe\x00" * 30, "it is not text, as the format 'extxyz' requires; correct the file, or convert"),
+    ],
+)
+def test_what_is_not_its_format_is_said_with_the_words_of_ase_in_brackets(tmp_path, content, message):
+    (tmp_path / "one.xyz").write_bytes(content)
+    with pytest.raises(InputError, match=f"one.xyz cannot be read by ASE: {message}"):
+        import_dataset(tmp_path / "d.h5", {"a": tmp_path / "one.xyz"})
+
+
 def test_a_fitsnap_tree_survives_a_bad_file(tmp_path):
     for name in ("Bulk/Be_10", "Bulk/Be_9", "Liquid/deep/Be_1"):
         save(

@@ -456,7 +456,10 @@ def test_a_dry_run_computes_a_few_and_keeps_them(folder):
             "engine: {name: ase, calculator: ase.calculators.emt.EMT, option: {}}",
             "unknown key 'labelling.engine.option'",
         ),
-        ("ladder: [{name: 1, cutoff_ev: 300, kspacing_per_angstrom: 0}]", "'labelling.ladder.0.kspacing_per_angstrom'"),
+        (
+            "ladder: [{name: 1, cutoff_ev: 300, kspacing_per_angstrom: 0}]",
+            "'kspacing_per_angstrom' in entry 1 of 'labelling.ladder'",
+        ),
         (
             "ladder: [{name: a, cutoff_ev: 500}, {name: b, cutoff_ev: 300}]",
             "level 'b' .* is coarser than the preceding level 'a'",
@@ -466,7 +469,7 @@ def test_a_dry_run_computes_a_few_and_keeps_them(folder):
         ("ladder: papre", "'papre' is not one of paper; did you mean 'paper'"),
         ("levels: [9]", "unknown level '9' in 'levels'; available: calculator"),
         ("subsets: {6: {max_atom: 2}}", "unknown key 'labelling.subsets.6.max_atom'; did you mean 'max_atoms'"),
-        ("smearing: {width_ev: -0.1}", "width_ev': must be greater than 0"),
+        ("smearing: {width_ev: -0.1}", "width_ev' in entry 1 of 'labelling.ladder': must be greater than 0"),
         ("structures: [nowhere.extxyz]", "no file at .*nowhere.extxyz"),
         ("ladder: [{name: a/b}]", "'a/b' is not a valid name for a convergence level"),
         ("ladder: [{name: a}, {name: b}]", "levels 'a' and 'b' have identical settings"),

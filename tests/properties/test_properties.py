@@ -359,5 +359,8 @@ def test_structures_for_labels_from_the_command_line(tmp_path, files):
     labelled = study_file(tmp_path, properties=[entry], property_labels=str(tmp_path / "labels.h5"))
     done = call("properties", str(labelled), "-o", str(tmp_path / "none.extxyz"))
     assert "no structure has to be labelled" in done.stderr
+    done = call("properties", str(study_file(tmp_path)), "-o", str(tmp_path / "none.extxyz"))
+    assert "has no section 'properties'" in done.stderr
+    path = study_file(tmp_path, properties=[entry])
     again = call("properties", str(path), "-o", str(tmp_path / "out.extxyz"))
     assert again.returncode == 2, "the file exists"

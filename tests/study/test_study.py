@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -18,6 +19,7 @@ from helpers.studies import study_file
 
 from paretofit import Dataset, InputError, pareto_front, run_study
 from paretofit.study import load_study, open_run_folder, write_template
+from paretofit.study.run_summary import _warn_about_elements
 from paretofit.study.study_front import FRONT_GROUPS, FRONT_OBJECTIVES
 
 RESULTS = ("results.csv", "front.csv", "split.csv")
@@ -356,6 +358,13 @@ def test_saturated_leverage_is_said(tmp_path):
     assert any("are nearly uniform" in warning for warning in result.warnings)
 
 
+def test_elements_of_the_basis_that_occur_nowhere_are_said():
+    prepared = SimpleNamespace(study=SimpleNamespace(basis=SimpleNamespace(elements=["Be", "W"])))
+    (warning,) = _warn_about_elements(prepared, {"Be": 7})
+    assert warning.startswith("No configuration contains W, listed in 'basis.elements'")
+    assert not list(_warn_about_elements(prepared, {"Be": 7, "W": 1}))
+
+
 WRONG = [
     ({"weigths": [1]}, "unknown key 'weigths'; did you mean 'weights'?"),
     ({"basis": {"elements": ["Be"], "rcutfacc": 4}}, "unknown key 'basis.rcutfacc'; did you mean 'rcutfac'?"),
@@ -368,7 +377,8 @@ WRONG = [
     ({"weights": [[1, 2, 3]]}, "got [1, 2, 3]"),
     ({"weights": [True]}, "got True"),
     ({"weights": [1.0e300]}, "less than or equal to 1000000"),
-    ({"sizes": [True]}, "'sizes.0'"),
+    ({"weights": [12, float("nan")]}, "'weights': each weight must be a positive finite number; got nan"),
+    ({"sizes": [True]}, "entry 1 of 'sizes': must be a whole number, or 'all'; got True"),
     ({"sizes": 20}, "must be a list; got 20; write [20]"),
     ({"basis": "Be"}, "'basis': must be a mapping of keys to values; got 'Be'"),
     ({"basis": {"elements": ["Be"], "rcutfac": 0.01}}, "0.01"),
@@ -384,7 +394,21 @@ WRONG = [
     ({"split": {"train_fraction": 1}}, "leaves no test set; set 'leave_one_out: true'"),
     ({"leverage": {"twojmax": True}}, "'leverage.twojmax'"),
     ({"sizes": [20, 5000]}, "number of training configurations, 138; got 5000"),
-    ({"sizes": ["most"]}, "'sizes.0'"),
+    ({"sizes": [20, "most"]}, "entry 2 of 'sizes': must be a whole number, or 'all'; got 'most'"),
+    ({"twojmax": [-1]}, "study.yaml: entry 1 of 'twojmax': must be greater than or equal to 0; got -1"),
+    ({"twojmax": [40]}, "entry 1 of 'twojmax': must be less than or equal to 20; got 40"),
+    ({"twojmax": []}, "'twojmax': must have at least 1 entry; got []"),
+    ({"basis": {"elements": ["Be"], "family": "pod"}, "twojmax": [13]}, "'twojmax': must be less than or equal to 12"),
+    ({"leave_one_out": "maybe"}, "'leave_one_out': must be true or false; got 'maybe'"),
+    ({"bases": [{"name": "short", "rcutfacc": 4}]}, "unknown key 'rcutfacc' in entry 1 of 'bases'; did you mean"),
+    ({"group_weights": {"energy": {"slob": 0}}}, "the factor 0; use at least 1e-6, or remove it from the dataset"),
+    (
+        {"group_weights": {"energy": {"slob": 2}, "group_key": "x"}},
+        "study.yaml: 'group_weights' contains the group 'slob'",
+    ),
+    ({"cost": {"md_us_per_atom_step": {4: -1}}}, "'cost.md_us_per_atom_step.4'"),
+    ({"cost": {"label_seconds": {2: "recorded"}}}, "'recorded' is for all levels: write 'label_seconds: recorded'"),
+    ({"cost": {"label_seconds": {2: 1.0, 4: 1.0, "good": 2.0}}}, "'good', which is not a level of this study"),
     ({"basis": {"elements": ["W"]}}, "has Be, an element that the basis lacks"),
     ({"basis": {"elements": ["Xx"]}}, "'Xx' is not a chemical symbol"),
     ({"dataset": None}, "the key 'dataset' is missing"),

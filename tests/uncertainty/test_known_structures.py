@@ -99,12 +99,14 @@ class TestRecord:
             labels = data.labels("dft")
             forces = np.split(labels.forces, labels.offsets[1:-1])
             records = [
-                {"energy": e + 50 * (k == 7), "forces": f}
+                {"energy": np.nan if k == 3 else e + 50 * (k == 7), "forces": f}
                 for k, (e, f) in enumerate(zip(labels.energy, forces, strict=True))
             ]
             write_dataset(tmp_path / "d.h5", list(data), {"dft": LevelData(records)})
         text = evaluate_dataset(folder / "p", tmp_path / "d.h5").text
         assert "energy_rmse meV/atom" in text
+        assert "the energy error omits labels that are missing, NaN or infinite, in 1 of " in text
+        assert "the force error omits" not in text
         line = next(line for line in text.splitlines() if line.startswith("largest energy errors (meV/atom; median"))
         assert "above 5 times the median): configurations 7 (" in line
 

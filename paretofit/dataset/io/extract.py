@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from paretofit.core import Array, InputError, suggest_match
+from paretofit.core import Array, InputError, list_first, suggest_match
 from paretofit.dataset.checks import VOIGT_INDICES, as_float_array
 from paretofit.dataset.io.frame_keys import choose_frame_keys, has_volume
 from paretofit.dataset.io.label_keys import (
@@ -230,7 +230,7 @@ def _describe_unused_virials(frames: Frames, counts: Mapping[str, int]) -> list[
 def _describe_incomplete_labels(
     frames: Frames, labels: Sequence[Label | None], user_keys: Mapping[str, UserKey]
 ) -> list[str]:
-    """Return notes on the numbers of labels with an energy but no forces, and with forces but no energy."""
+    """Return notes on labels with an energy but no forces, with forces but no energy, and with values not finite."""
     notes = []
     for quantity, partner in (("energy", "forces"), ("forces", "energy")):
         count = sum(1 for label in labels if label and label.get(quantity) is not None and label.get(partner) is None)
@@ -238,6 +238,15 @@ def _describe_incomplete_labels(
             needs_key = partner == "forces" and user_keys.get(partner) is None
             advice = "; if they are under another key, add --forces-key" if needs_key else ""
             notes.append(f"{frames.path}: {count} of {len(labels)} structures have {quantity} but no {partner}{advice}")
+    for quantity, noun in (("energy", "the energy"), ("forces", "a force"), ("stress", "a stress component")):
+        names = [
+            frames.describe_frame(k).removeprefix(f"{frames.path}: ")
+            for k, label in enumerate(labels)
+            if label and label.get(quantity) is not None and not np.isfinite(label[quantity]).all()
+        ]
+        if names:
+            loss = "the stress is not used" if quantity == "stress" else "such a label counts as missing"
+            notes.append(f"{frames.path}: {noun} is NaN or infinite in {list_first(names)}; {loss}: correct the file")
     return notes
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paretofit.core import Array, InputError, check_new_paths, list_first, read_yaml, suggest_match
+from paretofit.core import Array, InputError, check_new_paths, format_count, list_first, read_yaml, suggest_match
 from paretofit.dataset.dataset import Dataset
 from paretofit.dataset.io.extract import (
     SECONDS_KEYS,
@@ -241,19 +241,25 @@ def summarize_import(path: Path, notes: list[str], skipped: Sequence[str] = ()) 
 
 def format_import_summary(summary: ImportSummary) -> str:
     """Format counts for each level, skipped files, notes, warnings and the next step as plain text."""
-    lines = [f"{summary.path}: {summary.n_configurations} configurations"]
+    lines = [f"{summary.path}: {format_count(summary.n_configurations, 'configuration')}"]
     for level, count in summary.n_labels.items():
         missing_ids = summary.missing_ids[level]
         id_list = list_first(missing_ids)
         missing_text = f", {len(missing_ids)} missing (ids {id_list})" if missing_ids else ""
-        lines.append(f"level {level}: {count} labels{missing_text}")
+        lines.append(f"level {level}: {format_count(count, 'label')}{missing_text}")
     if summary.skipped:
         lines.append(f"{len(summary.skipped)} files or directories were skipped:")
         lines += [f"  {text}" for text in summary.skipped[:MAX_LISTED_FILES]]
         lines += ["  ..."] if len(summary.skipped) > MAX_LISTED_FILES else []
     lines += [f"note: {text}" for text in summary.notes]
     lines += [f"warning: {text}" for text in summary.warnings]
-    lines.append(f"next: paretofit info {summary.path}, then paretofit init {summary.path} -o study.yaml")
+    if any(summary.n_labels.values()):
+        lines.append(f"next: paretofit info {summary.path}, then paretofit init {summary.path} -o study.yaml")
+    else:
+        lines.append(
+            "no configuration has both an energy and forces, which every model requires; import them from another file "
+            "with --add, or import this one again with --energy-key and --forces-key and --force"
+        )
     return "\n".join(lines)
 
 

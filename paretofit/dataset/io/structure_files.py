@@ -106,6 +106,7 @@ def _parse_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
             return parse_fitsnap_structures(path, content, notes)
         if is_pymatgen(content):
             return parse_pymatgen_structures(path, content)
+    file_format = ""
     try:
         file_format = filetype(str(path))
         structures = _read_with_ase(path, file_format, notes)
@@ -117,9 +118,21 @@ def _parse_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
         # ASE's readers call next() on the lines of a file, which raises StopIteration at its end; inside a generator,
         # Python replaces it by RuntimeError("generator raised StopIteration").
         is_truncated = "StopIteration" in join_lines(error) or isinstance(error, StopIteration)
-        reason = TRUNCATED_MESSAGE if is_truncated else join_lines(error) or type(error).__name__
+        reason = TRUNCATED_MESSAGE if is_truncated else _explain_failure(error, file_format)
         raise InputError(f"{path} cannot be read by ASE: {reason}") from error
     return structures
+
+
+def _explain_failure(error: Exception, file_format: str) -> str:
+    """Explain why a file, of ASE's name of a format or of an unknown one, was not read, with ASE's message."""
+    message = join_lines(error) or type(error).__name__
+    if isinstance(error, ImportError):
+        return message
+    name = f"the format '{file_format}'" if file_format else "a format that ASE recognises"
+    advice = "correct the file, or convert it to extended XYZ"
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not text, as {name} requires; {advice} ({message})"
+    return f"its content does not have {name}; {advice} ({message})"
 
 
 def _read_with_ase(path: Path, file_format: str, notes: Counter[str]) -> list[Atoms]:

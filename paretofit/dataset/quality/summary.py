@@ -8,19 +8,18 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.geometry import minkowski_reduce
-from ase.neighborlist import natural_cutoffs, neighbor_list
-from scipy.spatial import cKDTree
 
-from paretofit.core import Array, list_first
+from paretofit.core import Array, format_count, list_first
 from paretofit.dataset.checks import MIN_CELL_VECTOR_LENGTH
 from paretofit.dataset.labelled import Labels
+from paretofit.dataset.quality.close_atoms import MIN_DISTANCE_RATIO, has_close_atoms, measure_shortest_distance
 from paretofit.dataset.stored_dataset import StoredDataset
 
-MIN_DISTANCE_RATIO = 0.6  # distance between two atoms, relative to the sum of their covalent radii
 MAX_NET_FORCE = 0.01  # eV/Å per atom; the forces of plane-wave codes sum to a few meV/Å per atom
 MIN_SINGULAR_VALUE = 1e-6  # of the matrix of normalised cell vectors; below it, they count as linearly dependent
-MAX_DISTANCE_MATRIX_ATOMS = 64  # up to this size, computing all distances is faster than a neighbour list
+MAX_TYPICAL_FORCE = 100.0  # eV/Å; median over configurations of the largest force, far above that of usual data
+MAX_DUPLICATE_ENERGY_DIFFERENCE = 1e-3  # eV/atom, between labels of the same structure at one level
+MAX_DUPLICATE_FORCE_DIFFERENCE = 0.01  # eV/Å
 TABLE_HEADER = "level      energies  forces stresses  failed      mean s         energy, eV/atom  max force, eV/Å"
 
 
@@ -94,7 +93,8 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
     """Summarize a dataset and check its structures and labels.
 
     Warnings report duplicate configurations, periodic cells without volume, atoms closer than 0.6 times the sum of
-    their covalent radii, missing, failed or unconverged labels, negative costs, and forces that do not sum to zero.
+    their covalent radii, missing, failed or unconverged labels, negative costs, forces that do not sum to zero or are
+    far too large, and contradictory labels of duplicates.
     Missing labels are not reported if more than half of a level are missing and none has failed. Units, signs and
     differences between levels are not checked; `paretofit.consistency.check_labels` does that.
 
@@ -114,18 +114,21 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
         If the dataset cannot be read (closed or corrupt).
     """
     survey = _survey_structures(dataset)
-    warnings = _find_structure_warnings(survey)
+    warnings = _find_structure_warnings(survey, dataset.ids)
     levels = []
     for name in dataset.levels:  # only the labels of one level are in memory at a time
         labels = dataset.labels(name)
         levels.append(_summarize_level(name, dataset.settings(name), labels))
-        warnings += _find_label_warnings(name, labels, dataset.ids)
+        texts = _find_label_warnings(labels, dataset.ids)
+        texts += _compare_duplicates(labels, dataset.ids, survey.duplicates)
+        texts += [] if survey.close_ids else _find_large_forces(labels)
+        warnings += [f"level {name}: {text}" for text in texts]
         unconverged_ids = dataset.ids[dataset.find_unconverged(name)]
         if len(unconverged_ids):
             id_list = list_first(unconverged_ids)
             warnings.append(
-                f"level {name}: the electronic loop of {len(unconverged_ids)} labels did not converge: {id_list}; a "
-                "study excludes them, unless it has 'unconverged_labels: keep'"
+                f"level {name}: the electronic loop of {format_count(len(unconverged_ids), 'label')} did not converge: "
+                f"{id_list}; a study excludes them, unless it has 'unconverged_labels: keep'"
             )
     n_atoms, volumes = dataset.n_atoms, survey.volumes
     return DatasetSummary(
@@ -145,28 +148,30 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
 class _Survey:
     """Counts and volumes (Å³/atom) of structures, and ids of structures with flat cells or atoms that are too close.
 
-    ``duplicates`` contains texts such as ``"7 = 3"``, the id of a duplicate and that of the first equal structure.
+    ``duplicates`` contains the positions of a duplicate and of the first equal structure in the dataset,
+    ``shortest_distance`` the shortest distance (Å) of all structures whose atoms are too close, and its id.
     """
 
     species: Counter[str] = field(default_factory=Counter)
     config_types: Counter[str] = field(default_factory=Counter)
     volumes: list[float] = field(default_factory=list)
-    duplicates: list[str] = field(default_factory=list)
+    duplicates: list[tuple[int, int]] = field(default_factory=list)
     flat_ids: list[int] = field(default_factory=list)
     close_ids: list[int] = field(default_factory=list)
+    shortest_distance: tuple[float, int] = (np.inf, -1)
 
 
 def _survey_structures(dataset: StoredDataset) -> _Survey:
     """Check every structure of a dataset in one pass; volumes and distances are not measured in flat cells."""
     survey = _Survey()
-    first_ids: dict[str, int] = {}
-    for atoms in dataset:
+    first_positions: dict[str, int] = {}
+    for position, atoms in enumerate(dataset):
         config_id = atoms.info["config_id"]
         survey.species.update(atoms.get_chemical_symbols())
         survey.config_types[str(atoms.info.get("config_type", "-"))] += 1
-        first_id = first_ids.setdefault(fingerprint_geometry(atoms), config_id)
-        if first_id != config_id:
-            survey.duplicates.append(f"{config_id} = {first_id}")
+        first_position = first_positions.setdefault(fingerprint_geometry(atoms), position)
+        if first_position != position:
+            survey.duplicates.append((position, first_position))
         if not _are_independent(atoms.cell[atoms.pbc]):
             survey.flat_ids.append(config_id)
             continue
@@ -174,24 +179,30 @@ def _survey_structures(dataset: StoredDataset) -> _Survey:
             survey.volumes.append(atoms.cell.volume / len(atoms))
         if has_close_atoms(atoms):
             survey.close_ids.append(config_id)
+            survey.shortest_distance = min(survey.shortest_distance, (measure_shortest_distance(atoms), config_id))
     return survey
 
 
-def _find_structure_warnings(survey: _Survey) -> list[str]:
+def _find_structure_warnings(survey: _Survey, ids: Array) -> list[str]:
     """Return a warning for each kind of suspicious structures: duplicates, flat cells and close atoms."""
-    close_text = f"configurations have atoms closer than {MIN_DISTANCE_RATIO} times the sum of their covalent radii"
-    flat_text = "configurations are periodic along vectors that span no volume"
-    flat_advice = "; correct their cells, because nothing can be computed for them"
+    duplicates = [f"{ids[position]} = {ids[first_position]}" for position, first_position in survey.duplicates]
+    flat_text = "configuration is periodic along vectors that span no volume"
+    flat_texts = flat_text, flat_text.replace("configuration is", "configurations are")
+    close_text = f"atoms closer than {MIN_DISTANCE_RATIO} times the sum of their covalent radii"
+    distance, closest_id = survey.shortest_distance
+    distance_text = f"; the smallest distance is {distance:.3g} Å, in configuration {closest_id}"
     return [
-        *_list_ids(survey.duplicates, "duplicate configurations"),
-        *_list_ids(survey.flat_ids, flat_text, flat_advice),
-        *_list_ids(survey.close_ids, close_text),
+        *_list_ids(duplicates, "duplicate configuration", "duplicate configurations"),
+        *_list_ids(survey.flat_ids, *flat_texts, "; correct their cells, because nothing can be computed for them"),
+        *_list_ids(
+            survey.close_ids, f"configuration has {close_text}", f"configurations have {close_text}", distance_text
+        ),
     ]
 
 
-def _list_ids(ids: Sequence[Any] | Array, problem: str, advice: str = "") -> list[str]:
+def _list_ids(ids: Sequence[Any] | Array, problem: str, plural: str, advice: str = "") -> list[str]:
     """Return a list of one warning with the number of ids and the first of them, or an empty list without ids."""
-    return [f"{len(ids)} {problem}: {list_first(ids)}{advice}"] if len(ids) else []
+    return [f"{format_count(len(ids), problem, plural)}: {list_first(ids)}{advice}"] if len(ids) else []
 
 
 def _summarize_level(name: str, settings: dict[str, Any], labels: Labels) -> LevelSummary:
@@ -221,64 +232,58 @@ def _are_independent(vectors: Array) -> bool:
     return bool(np.linalg.matrix_rank(vectors / lengths, tol=MIN_SINGULAR_VALUE) == len(vectors))
 
 
-def has_close_atoms(atoms: Atoms, min_distance_ratio: float = MIN_DISTANCE_RATIO) -> bool:
-    """Return whether two atoms, or an atom and its periodic image, are too close to each other.
-
-    Parameters
-    ----------
-    atoms : ase.Atoms
-    min_distance_ratio : float
-        Ratio of a distance to the sum of the covalent radii below which the atoms are too close.
-    """
-    structure = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    structure.cell[~atoms.pbc] = 0.0  # vectors along directions that are not periodic may be arbitrary
-    radii = np.array(natural_cutoffs(atoms, mult=min_distance_ratio))
-    if _is_crowded(structure, radii):
-        return True
-    if len(structure) > MAX_DISTANCE_MATRIX_ATOMS:
-        return len(neighbor_list("i", structure, radii)) > 0  # pairs that are closer than the sum of their radii
-    is_close = structure.get_all_distances(mic=True) < radii[:, None] + radii
-    np.fill_diagonal(is_close, val=False)  # the images of an atom are too distant, because the structure is not crowded
-    return bool(is_close.any())
-
-
-def _is_crowded(atoms: Atoms, radii: Array) -> bool:
-    """Return whether atoms are so close that a neighbour list could exhaust the memory, or the cell is flat.
-
-    Atoms closer than the sum of their `radii`, ``(N,)``, Å, are too close. If false is returned, lattice vectors and
-    nearest-neighbour distances are long enough for a short neighbour list, and the cell of `atoms` has been reduced and
-    the atoms wrapped in place.
-    """
-    if atoms.pbc.any():
-        try:
-            cell = minkowski_reduce(atoms.cell, atoms.pbc)[0]
-        except RuntimeError:  # the reduction does not converge for a cell that is numerically flat
-            return True
-        if np.linalg.norm(cell[atoms.pbc], axis=1).min() < 2 * radii.max(initial=0.0):
-            return True
-        atoms.set_cell(cell)
-        atoms.wrap()
-    distances = cKDTree(atoms.positions).query(atoms.positions, k=2)[0][:, 1]
-    return bool(distances.min(initial=np.inf) < 2 * radii.min(initial=np.inf))
-
-
-def _find_label_warnings(name: str, labels: Labels, ids: Array) -> list[str]:
+def _find_label_warnings(labels: Labels, ids: Array) -> list[str]:
     """Return warnings about missing or failed labels, negative costs and net forces at one level."""
     missing_ids = ids[~labels.is_complete]
     if 2 * len(missing_ids) > len(ids) and not labels.is_failed.any():
         missing_ids = missing_ids[:0]  # most configurations were probably not meant to be labelled at this level
-    texts = _list_ids(missing_ids, "labels are missing or incomplete")
-    texts += _list_ids(ids[labels.seconds < 0], "labels have a negative cost")
+    texts = [] if labels.is_complete.any() or labels.is_failed.any() else ["no label has both an energy and forces"]
+    texts += _list_ids(missing_ids, "label is missing or incomplete", "labels are missing or incomplete")
+    texts += _list_ids(ids[labels.seconds < 0], "label has a negative cost", "labels have a negative cost")
     net_forces = np.stack([labels.sum_over_atoms(labels.forces[:, axis]) for axis in range(3)], axis=1)
     net_force_per_atom = np.linalg.norm(net_forces, axis=1) / np.diff(labels.offsets)
     n_unbalanced = int((net_force_per_atom > MAX_NET_FORCE).sum())
     if n_unbalanced:
         position = np.nanargmax(net_force_per_atom)
         texts.append(
-            f"forces do not sum to zero in {n_unbalanced} labels (more than {MAX_NET_FORCE} eV/Å per "
+            f"forces do not sum to zero in {format_count(n_unbalanced, 'label')} (more than {MAX_NET_FORCE} eV/Å per "
             f"atom; the largest is {net_force_per_atom[position]:.3g} in configuration {ids[position]})"
         )
-    return [f"level {name}: {text}" for text in texts]
+    return texts
+
+
+def _compare_duplicates(labels: Labels, ids: Array, duplicates: Sequence[tuple[int, int]]) -> list[str]:
+    """Return a warning if labels of equal structures differ at one level, with the largest differences."""
+    energy_limit, force_limit = MAX_DUPLICATE_ENERGY_DIFFERENCE, MAX_DUPLICATE_FORCE_DIFFERENCE
+    largest_energy_difference, largest_force_difference, pairs = 0.0, 0.0, list[str]()
+    for k, first in duplicates:
+        forces, first_forces = (labels.forces[slice(*labels.offsets[m : m + 2])] for m in (k, first))
+        with np.errstate(invalid="ignore"):  # a stored label may be infinite
+            energy_change, force_change = (labels.energy[k] - labels.energy[first]) / len(forces), forces - first_forces
+        energy_difference, force_difference = (
+            float(np.abs(np.nan_to_num(change, posinf=0.0, neginf=0.0)).max())
+            for change in (energy_change, force_change)
+        )
+        if energy_difference > energy_limit or force_difference > force_limit:
+            pairs.append(f"{ids[k]} = {ids[first]}")
+            largest_energy_difference = max(largest_energy_difference, energy_difference)
+            largest_force_difference = max(largest_force_difference, force_difference)
+    if not pairs:
+        return []
+    differences = f"{1000 * largest_energy_difference:.4g} meV/atom and {1000 * largest_force_difference:.4g} meV/Å"
+    duplicate_text = f"the labels of {format_count(len(pairs), 'duplicate')} contradict those of the same structure"
+    return [f"{duplicate_text}, by up to {differences}: {list_first(pairs)}; remove the wrong labels"]
+
+
+def _find_large_forces(labels: Labels) -> list[str]:
+    """Return a warning if the largest forces of most configurations are far above those of usual data."""
+    magnitudes = np.linalg.norm(labels.forces, axis=1)
+    largest_forces = np.maximum.reduceat(magnitudes, labels.offsets[:-1]) if len(labels.energy) else magnitudes
+    typical_force = apply_to_finite(np.median, largest_forces)
+    if not typical_force > MAX_TYPICAL_FORCE:
+        return []
+    problem = f"the largest force of a configuration is {typical_force:.4g} eV/Å in the median, although no atoms are"
+    return [f"{problem} very close: the labels may be in meV or another unit; convert them to eV and eV/Å"]
 
 
 def apply_to_finite(function: Callable[[Array], Any], values: Array) -> float:
@@ -301,23 +306,33 @@ def fingerprint_geometry(atoms: Atoms) -> str:
 
 def format_dataset_info(summary: DatasetSummary) -> str:
     """Format a summary as plain text: counts, a table of the levels, their settings, the warnings and the next step."""
+    smallest, largest = summary.volume_range
+    volumes = "–" if np.isnan(smallest) else f"{smallest:.2f} to {largest:.2f} Å³/atom"
+    n_configurations = format_count(summary.n_configurations, "configuration")
     lines = [
-        f"{summary.path}: {summary.n_configurations} configurations, {summary.n_atoms} atoms",
+        f"{summary.path}: {n_configurations}, {format_count(summary.n_atoms, 'atom')}",
         f"atoms:    {summary.atoms_range[0]} to {summary.atoms_range[1]} in each",
         f"species:  {format_setting(summary.species)}",
         f"types:    {format_setting(summary.config_types)}",
-        f"volume:   {summary.volume_range[0]:.2f} to {summary.volume_range[1]:.2f} Å³/atom",
+        f"volume:   {volumes}",
         "",
         TABLE_HEADER,
     ]
     for level in summary.levels:
-        energies = f"{level.energy_range[0]:.3f} to {level.energy_range[1]:.3f}"
+        low, high = level.energy_range
+        energies = "–" if np.isnan(low) else f"{low:.3f} to {high:.3f}"
+        seconds, force = _format_decimals(level.mean_seconds, 2), _format_decimals(level.max_force, 3)
         counts = f"{level.n_energies:>9}{level.n_forces:>8}{level.n_stresses:>9}{level.n_failed:>8}"
-        lines.append(f"{level.name:<10}{counts}{level.mean_seconds:>12.2f}{energies:>24}{level.max_force:>17.3f}")
+        lines.append(f"{level.name:<10}{counts}{seconds:>12}{energies:>24}{force:>17}")
     lines += ["", *_format_settings(summary.levels), ""]
     lines += [f"warning: {text}" for text in summary.warnings] or ["no warnings"]
     lines += [summary.grid] if summary.grid else []
     return "\n".join([*lines, f"next: paretofit init {summary.path} -o study.yaml"])
+
+
+def _format_decimals(value: float, n_decimals: int) -> str:
+    """Format a number with a fixed number of decimals, and NaN as a dash."""
+    return "–" if np.isnan(value) else f"{value:.{n_decimals}f}"
 
 
 def _format_settings(levels: list[LevelSummary]) -> list[str]:
