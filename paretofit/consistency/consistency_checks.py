@@ -152,7 +152,7 @@ def _describe_extreme_labels(
     if not is_extreme.any() or n_others < max(MIN_CONFIGURATIONS, (1 - MAX_EXTREME_SHARE) * len(energies)):
         return ""
     others, other_energies = fit.select(~is_extreme), energies[~is_extreme]
-    other_forces = [forces[k] for k in np.flatnonzero(~is_extreme)]
+    other_forces = [forces[k] for k in np.flatnonzero(~is_extreme).tolist()]
     joint_errors = others.compute_errors(other_energies, other_forces)
     force_errors = others.compute_errors(other_energies, other_forces, energy_weight=0.0)
     if _find_systematic_problem(
