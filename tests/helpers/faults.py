@@ -90,7 +90,7 @@ def gone(processes):
     return not any(Path(f"/proc/{pid}").exists() for pid in processes)
 
 
-def soon(condition, seconds=60):
+def soon(condition, seconds=300):
     """Wait for a condition; return whether it was met in time."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -100,7 +100,7 @@ def soon(condition, seconds=60):
     return True
 
 
-def says(path, text, seconds=60):
+def says(path, text, seconds=300):
     """Whether a file contains a text, now or soon."""
     return soon(lambda: path.exists() and text in path.read_text(), seconds)
 
