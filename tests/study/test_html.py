@@ -103,7 +103,7 @@ def test_names_from_a_dataset_are_escaped(tmp_path):
         assert "script" not in actual.tags
         assert HOSTILE in actual.text
         assert "<b>.h5" in actual.text
-        assert "labels are missing" in actual.text, "warnings are shown"
+        assert "label is missing" in actual.text, "warnings are shown"
 
 
 def test_endless_texts_and_lists_are_cut():
