@@ -72,7 +72,7 @@ def test_joblib_does_not_warn_of_tasks_that_a_stop_discards():
 def test_info_on_the_shipped_data():
     done = call("info", BERYLLIUM)
     assert done.returncode == 0, done.stderr
-    for text in ("426 configurations, 2006 atoms", "kspacing_per_angstrom 0.25", "33.73", "no warnings"):
+    for text in ("426 configurations, 2,006 atoms", "kspacing_per_angstrom 0.25", "33.73", "no warnings"):
         assert text in done.stdout
 
 
