@@ -192,9 +192,9 @@ def test_json_that_cannot_be_read(tmp_path, text, message):
     ],
 )
 def test_what_is_not_its_format_is_said_with_the_words_of_ase_in_brackets(tmp_path, content, message):
-    (tmp_path / "one.xyz").write_bytes(content)
-    with pytest.raises(InputError, match=f"one.xyz cannot be read by ASE: {message}"):
-        import_dataset(tmp_path / "d.h5", {"a": tmp_path / "one.xyz"})
+    (tmp_path / "structure.xyz").write_bytes(content)
+    with pytest.raises(InputError, match=f"structure.xyz cannot be read by ASE: {message}"):
+        import_dataset(tmp_path / "d.h5", {"a": tmp_path / "structure.xyz"})
 
 
 def test_a_fitsnap_tree_survives_a_bad_file(tmp_path):
